@@ -1,0 +1,2 @@
+//! The lbguard command.
+fn main() {}

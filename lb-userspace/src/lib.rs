@@ -1,1 +1,3 @@
 //! lbguard.
+
+pub mod config;

@@ -1,2 +1,67 @@
-//! Tasks of the repository.
-fn main() {}
+//! The tasks of this repository. `cargo xtask demo` and `cargo xtask test` are the two that a
+//! newcomer needs; each sets up what is missing first.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod command;
+mod ebpf;
+mod lint;
+mod recipe;
+mod run;
+mod setup;
+
+/// Tasks of the lbguard repository.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Finds or installs what building and testing need; quick when nothing is missing.
+    Setup,
+    /// Builds the BPF objects and checks them.
+    BuildEbpf,
+    /// Formatting, clippy for the host and for BPF, cargo-deny when it is installed.
+    Lint,
+    /// Sets up, then runs all tests; ARGS go to `cargo test`.
+    #[command(trailing_var_arg = true, allow_hyphen_values = true)]
+    Test {
+        /// Passed on to `cargo test`.
+        args: Vec<String>,
+    },
+    /// Sets up, then runs the main job in network namespaces and tells it on screen.
+    #[command(trailing_var_arg = true, allow_hyphen_values = true)]
+    Demo {
+        /// Passed on to the demo.
+        args: Vec<String>,
+    },
+    /// Runs the long tests (those marked `#[ignore]`) of the end-to-end crate.
+    #[command(trailing_var_arg = true, allow_hyphen_values = true)]
+    Soak {
+        /// Passed on to `cargo test`.
+        args: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().task {
+        Task::Setup => setup::setup(),
+        Task::BuildEbpf => setup::setup().and_then(|()| ebpf::build()),
+        Task::Lint => setup::setup().and_then(|()| lint::lint()),
+        Task::Test { args } => setup::setup().and_then(|()| run::test(&args)),
+        Task::Demo { args } => setup::setup().and_then(|()| run::demo(&args)),
+        Task::Soak { args } => setup::setup().and_then(|()| run::soak(&args)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! `cargo xtask test`, `demo` and `soak`: what makes network namespaces runs as root, what does not
+//! runs as the caller.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::command::{Root, cargo_command, output, run, rustc, workspace};
+
+const END_TO_END: &str = "lb-tests";
+
+/// All tests: those of the crates, then the end-to-end ones.
+pub fn test(args: &[String]) -> Result<()> {
+    println!("test: unit and property tests");
+    run(cargo_command("test")
+        .args(["--workspace", "--exclude", END_TO_END])
+        .args(args))?;
+    println!("test: end-to-end tests in network namespaces");
+    run(as_root("test")?.args(["--package", END_TO_END]).args(args))
+}
+
+/// The demo.
+pub fn demo(args: &[String]) -> Result<()> {
+    let mut command = as_root("run")?;
+    command.args([
+        "--quiet",
+        "--release",
+        "--package",
+        "lb-userspace",
+        "--example",
+        "demo",
+        "--",
+    ]);
+    run(command.args(args))
+}
+
+/// The long end-to-end tests, which are marked `#[ignore]` and have `soak` in their name.
+pub fn soak(args: &[String]) -> Result<()> {
+    let mut list = as_root("test")?;
+    list.args([
+        "--quiet",
+        "--package",
+        END_TO_END,
+        "--",
+        "--ignored",
+        "--list",
+        "soak",
+    ]);
+    if !output(&mut list)?
+        .lines()
+        .any(|line| line.ends_with(": test"))
+    {
+        println!("soak: there is no such test yet");
+        return Ok(());
+    }
+    let mut soak = as_root("test")?;
+    soak.args([
+        "--release",
+        "--package",
+        END_TO_END,
+        "--",
+        "--ignored",
+        "soak",
+    ]);
+    run(soak.args(["--nocapture", "--test-threads=1"]).args(args))
+}
+
+/// A cargo command that builds as the caller and runs what it has built as root.
+fn as_root(subcommand: &str) -> Result<Command> {
+    let mut command = cargo_command(subcommand);
+    match Root::find() {
+        Root::Already => {}
+        Root::Sudo => {
+            let host = output(Command::new(rustc()).arg("-vV"))?;
+            let host = host.lines().find_map(|line| line.strip_prefix("host: "));
+            let host = host
+                .context("rustc names no host")?
+                .to_uppercase()
+                .replace('-', "_");
+            command.env(format!("CARGO_TARGET_{host}_RUNNER"), "sudo -n -E");
+        }
+        Root::No => bail!(
+            "network namespaces and BPF need root: run this as root, or allow sudo without a \
+             password (in {})",
+            workspace().display()
+        ),
+    }
+    Ok(command)
+}

@@ -1,3 +1,6 @@
 //! lbguard.
 
+pub mod cli;
 pub mod config;
+pub mod exit;
+pub mod paths;

@@ -1,0 +1,175 @@
+//! Longer help texts: examples and the exit codes, kept apart from the flags.
+
+/// `lbguard --help`. A test holds the table against [`ExitCode`](crate::exit::ExitCode).
+pub const TOP: &str = "\
+A change, start to end:
+  lbguard check services.toml                  # is it sane?
+  lbguard apply services.toml -m 'add web-3'   # on trial; goes back by itself
+  lbguard confirm                              # keep it
+  lbguard revert                               # or back, at any time
+
+Exit codes:
+  0  done (apply: committed)
+  1  internal error
+  2  usage error
+  3  refused by a check, a rule, the policy or the guard
+  4  the change was put back (also: not confirmed in time)
+  5  inconclusive, and put back
+  6  no agent is running";
+
+/// `lbguard agent --help`.
+pub const AGENT: &str = "\
+Examples:
+  lbguard agent                    # reads /etc/lbguard/agent.toml
+  lbguard --root /tmp/lab agent    # a second instance, apart from the first
+
+SIGTERM ends the agent and leaves forwarding as it is. A started agent adopts
+what is pinned. Exit: 0 after SIGTERM, 1 when it could not start, 3 when
+another agent of this root is running.";
+
+/// `lbguard check --help`.
+pub const CHECK: &str = "\
+Examples:
+  lbguard check services.toml
+  lbguard check services.toml --json | jq .
+
+Exit: 0 no error found (warnings do not count), 1 the file could not be read,
+3 at least one error.";
+
+/// `lbguard apply --help`.
+pub const APPLY: &str = "\
+The new configuration goes on trial and, unless `lbguard confirm` is given in
+time, the kernel puts the old one back: with or without this command, with or
+without the agent.
+
+Examples:
+  lbguard apply services.toml -m 'CHG-1204: add web-3'
+  lbguard apply services.toml -m 'CHG-1204' --confirm-within 5m
+  lbguard apply services.toml -m 'CHG-1204' --detach --json
+
+Exit: 0 committed (with --detach: on trial), 1 internal error, 2 usage,
+3 refused, 4 put back or not confirmed in time, 5 inconclusive and put back,
+6 no agent.";
+
+/// `lbguard confirm --help`.
+pub const CONFIRM: &str = "\
+Examples:
+  lbguard confirm                      # keep the configuration on trial
+  lbguard confirm --accept-unproven    # keep it although the evidence is thin
+
+Exit: 0 committed, 3 nothing on trial or refused by the guard, 4 too late: the
+old configuration is back, 6 no agent.";
+
+/// `lbguard revert --help`.
+pub const REVERT: &str = "\
+Works on the pinned maps alone: no agent, no file, no network is needed.
+
+Examples:
+  lbguard revert        # end the trial; with none, back to the last known good
+  lbguard revert 41     # back to what generation 41 was
+
+Exit: 0 the old configuration is in force, 1 internal error, 3 refused.";
+
+/// `lbguard simulate --help`.
+pub const SIMULATE: &str = "\
+Runs every packet of IN, in order, through the real XDP program on a copy of
+its own: no interface is touched and no running instance disturbed.
+
+Examples:
+  lbguard simulate --config services.toml --pcap in.pcap
+  lbguard simulate --config services.toml --pcap in.pcap --out out.pcap --json
+
+Exit: 0 all packets were run, 1 a file could not be read or written, 3 the
+configuration has errors or the capture is of another link type.";
+
+/// `lbguard decap --help`.
+pub const DECAP: &str = "\
+For a backend without a tunnel device: removes the outer header in XDP, so that
+the packet to the VIP reaches the stack. The VIP must be on the loopback.
+
+Examples:
+  lbguard decap eth0 --source 172.16.0.0/16    # only from the balancers
+  lbguard decap eth0 --detach                  # stop
+
+Exit: 0 done, 1 internal error, 3 another XDP program is on the interface.";
+
+/// `lbguard attach --help`.
+pub const ATTACH: &str = "\
+Example:
+  lbguard attach eth1
+
+Exit: 0 attached, 3 another XDP program is on the interface, 6 no agent.";
+
+/// `lbguard detach --help`.
+pub const DETACH: &str = "\
+Example:
+  lbguard detach eth1          # asks twice: the interface stops forwarding
+
+Exit: 0 detached, 3 not attached or not agreed to, 6 no agent.";
+
+/// `lbguard unload --help`.
+pub const UNLOAD: &str = "\
+Takes every program and pin of this instance off the host: nothing is forwarded
+afterwards. Journal and generations stay.
+
+Example:
+  lbguard unload               # asks twice
+
+Exit: 0 unloaded, 1 internal error, 3 not agreed to.";
+
+/// `lbguard status --help`.
+pub const STATUS: &str = "\
+Reads the pinned maps; no agent is needed.
+
+Examples:
+  lbguard status
+  lbguard status --json | jq .
+
+Exit: 0 read, 1 nothing is loaded or the pins can't be read.";
+
+/// `lbguard history --help`.
+pub const HISTORY: &str = "\
+Examples:
+  lbguard history              # the last 20 changes, newest first
+  lbguard history -n 0         # all of them
+  lbguard history --records    # every journal record instead of every change
+
+Exit: 0 read; 1 the journal can't be read, or a record was altered or is
+missing (what comes before it is still shown).";
+
+/// `lbguard show --help`.
+pub const SHOW: &str = "\
+Examples:
+  lbguard show 42
+  lbguard show 42 --config > services.toml    # the file as it was given
+
+Exit: 0 read, 1 no such generation on this host.";
+
+/// `lbguard diff --help`.
+pub const DIFF: &str = "\
+Example:
+  lbguard diff 41 42
+
+Exit: 0 compared, whether or not they differ; 1 no such generation.";
+
+/// `lbguard doctor --help`.
+pub const DOCTOR: &str = "\
+Examples:
+  lbguard doctor
+  lbguard doctor --json | jq .
+
+Exit: 0 nothing in the way, 1 the checks could not be run, 3 something keeps
+packets from being forwarded.";
+
+#[cfg(test)]
+mod tests {
+    use crate::exit::ExitCode;
+
+    #[test]
+    fn the_exit_codes_in_the_help_are_the_ones_in_the_code() {
+        for code in ExitCode::ALL {
+            let line = format!("  {}  {}", code.code(), code.meaning());
+            assert!(super::TOP.lines().any(|l| l == line), "{line}");
+        }
+    }
+}

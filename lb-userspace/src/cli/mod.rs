@@ -1,0 +1,141 @@
+//! The `lbguard` command: from the command line to an exit code.
+//!
+//! Each command is a file here with `run(&Context, &ItsArgs)`. This module
+//! reads the command line, finds the paths, and turns results into exit codes;
+//! it does nothing else.
+
+pub mod args;
+mod completions;
+pub mod error;
+mod help;
+mod man;
+pub mod out;
+pub mod values;
+
+use std::path::Path;
+
+use clap::{CommandFactory, Parser};
+
+use crate::exit::ExitCode;
+use crate::paths::{Overrides, Paths};
+use args::{Cli, Command, GlobalArgs};
+pub use error::CliError;
+
+/// What every command is told besides its own arguments.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Where things are, by the command line alone: agent.toml has not been
+    /// read. A command that reads it calls [`Context::with_node`].
+    pub paths: Paths,
+    /// What the command line moved; it wins over agent.toml.
+    pub flags: Overrides,
+    /// JSON lines instead of text.
+    pub json: bool,
+    /// Colours may be used on standard output.
+    pub colour: bool,
+}
+
+impl Context {
+    fn new(global: &GlobalArgs) -> Result<Self, CliError> {
+        let flags = Overrides {
+            config_dir: absolute(global.config_dir.as_deref())?,
+            state_dir: absolute(global.state_dir.as_deref())?,
+            run_dir: absolute(global.run_dir.as_deref())?,
+            pin_dir: absolute(global.pin_dir.as_deref())?,
+            socket: None,
+        };
+        let root = absolute(global.root.as_deref())?.unwrap_or_else(|| "/".into());
+        Ok(Self {
+            paths: Paths::under(&root).with(&flags)?,
+            flags,
+            json: global.json,
+            colour: !global.json && out::colours_wanted(global.no_color),
+        })
+    }
+
+    /// The paths when agent.toml has moved some: the command line still wins.
+    ///
+    /// # Errors
+    ///
+    /// A relative path in `node`.
+    pub fn with_node(&self, node: &Overrides) -> Result<Paths, CliError> {
+        Ok(self.paths.clone().with(node)?.with(&self.flags)?)
+    }
+}
+
+/// A path typed on the command line means the caller's directory.
+fn absolute(path: Option<&Path>) -> Result<Option<std::path::PathBuf>, CliError> {
+    path.map(|path| {
+        std::path::absolute(path)
+            .map_err(|error| CliError::usage(format!("cannot use \"{}\": {error}", path.display())))
+    })
+    .transpose()
+}
+
+/// Runs the command line of this process.
+pub fn main() -> std::process::ExitCode {
+    let code = match Cli::try_parse() {
+        Ok(cli) => run(&cli),
+        Err(error) => refuse(&error),
+    };
+    code.into()
+}
+
+/// Help and version are answers (exit 0), all else that clap says is usage.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    if error.use_stderr() {
+        ExitCode::Usage
+    } else {
+        ExitCode::Done
+    }
+}
+
+/// Runs one parsed command and reports its error, if any.
+fn run(cli: &Cli) -> ExitCode {
+    let result = Context::new(&cli.global).and_then(|context| dispatch(&context, &cli.command));
+    result.unwrap_or_else(|error| {
+        error.report();
+        error.code()
+    })
+}
+
+fn dispatch(context: &Context, command: &Command) -> Result<ExitCode, CliError> {
+    match command {
+        Command::Man(args) => man::run(context, args),
+        Command::Completions(args) => completions::run(context, args),
+        other => Err(not_in_this_build(other)),
+    }
+}
+
+/// For commands whose part of the library is not linked in.
+fn not_in_this_build(command: &Command) -> CliError {
+    let name = match command {
+        Command::Agent(_) => "agent",
+        Command::Check(_) => "check",
+        Command::Apply(_) => "apply",
+        Command::Confirm(_) => "confirm",
+        Command::Revert(_) => "revert",
+        Command::Status(_) => "status",
+        Command::History(_) => "history",
+        Command::Show(_) => "show",
+        Command::Diff(_) => "diff",
+        Command::Simulate(_) => "simulate",
+        Command::Decap(_) => "decap",
+        Command::Attach(_) => "attach",
+        Command::Detach(_) => "detach",
+        Command::Unload(_) => "unload",
+        Command::Doctor(_) => "doctor",
+        Command::Man(_) => "man",
+        Command::Completions(_) => "completions",
+    };
+    CliError::internal(format!("this build has no `{name}`"))
+}
+
+/// The command tree, for man pages and completions.
+fn tree() -> clap::Command {
+    Cli::command()
+}
+
+#[cfg(test)]
+mod tests;

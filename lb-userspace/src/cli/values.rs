@@ -1,0 +1,193 @@
+//! Values on the command line: from what was typed to what it means.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// A share of new flows in whole percent, 1 to 50: what a canary may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CanaryShare(u8);
+
+impl CanaryShare {
+    /// Parts per million, 10,000 to 500,000.
+    pub fn ppm(self) -> u32 {
+        u32::from(self.0).saturating_mul(10_000)
+    }
+}
+
+impl FromStr for CanaryShare {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number = text.strip_suffix('%').unwrap_or(text);
+        match number.parse::<u8>() {
+            Ok(percent @ 1..=50) => Ok(Self(percent)),
+            _ => Err("a canary takes a whole 1 to 50 percent of new flows".to_owned()),
+        }
+    }
+}
+
+/// An address prefix such as `172.16.0.0/16`; a bare address is the prefix of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IpPrefix {
+    /// The address as typed; bits below the length are zero.
+    pub address: IpAddr,
+    /// Length in bits, at most 32 (IPv4) or 128 (IPv6).
+    pub len: u8,
+}
+
+impl FromStr for IpPrefix {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (address, len) = match text.split_once('/') {
+            Some((address, len)) => (address, Some(len)),
+            None => (text, None),
+        };
+        let address: IpAddr = address
+            .parse()
+            .map_err(|_| format!("`{address}` is no IPv4 or IPv6 address"))?;
+        let most: u8 = if address.is_ipv4() { 32 } else { 128 };
+        let len = match len {
+            None => most,
+            Some(len) => len
+                .parse()
+                .ok()
+                .filter(|len| *len <= most)
+                .ok_or_else(|| format!("`/{len}` is no prefix length from 0 to {most}"))?,
+        };
+        if host_bits(address, len) {
+            return Err(format!(
+                "{address} has bits set below /{len}: is the length right?"
+            ));
+        }
+        Ok(Self { address, len })
+    }
+}
+
+impl fmt::Display for IpPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.len)
+    }
+}
+
+fn host_bits(address: IpAddr, len: u8) -> bool {
+    let shift = u32::from(len);
+    match address {
+        IpAddr::V4(v4) => v4.to_bits().checked_shl(shift).unwrap_or(0) != 0,
+        IpAddr::V6(v6) => v6.to_bits().checked_shl(shift).unwrap_or(0) != 0,
+    }
+}
+
+/// A unicast MAC address, `02:00:00:00:00:fe`.
+pub fn mac(text: &str) -> Result<[u8; 6], String> {
+    let bad = || format!("`{text}` is no MAC address: write 02:00:00:00:00:fe");
+    let mut bytes = [0u8; 6];
+    let mut parts = text.split(':');
+    for byte in &mut bytes {
+        let part = parts
+            .next()
+            .filter(|part| part.len() == 2)
+            .ok_or_else(bad)?;
+        *byte = u8::from_str_radix(part, 16).map_err(|_| bad())?;
+    }
+    if parts.next().is_some() {
+        return Err(bad());
+    }
+    match bytes {
+        [first, ..] if first & 1 == 1 => Err(format!("`{text}` is a group address, not a host's")),
+        [0, 0, 0, 0, 0, 0] => Err("an all-zero MAC address belongs to nobody".to_owned()),
+        _ => Ok(bytes),
+    }
+}
+
+/// A time span such as `90s`, `2m` or `1h30m`; zero is refused.
+pub fn span(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(span) if span.is_zero() => Err("must be longer than nothing".to_owned()),
+        Ok(span) => Ok(span),
+        Err(error) => Err(format!("{error}; write 90s, 2m or 1h30m")),
+    }
+}
+
+/// Text that says something: blank is refused, and so are control characters,
+/// which would forge lines in the history.
+pub fn reason(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err("say why, in a few words: it is what the next person on call reads".to_owned());
+    }
+    if text.chars().any(char::is_control) {
+        return Err("one line, without control characters".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn canary_share_is_1_to_50_percent() {
+        assert_eq!("10%".parse::<CanaryShare>().unwrap().ppm(), 100_000);
+        assert_eq!("1".parse::<CanaryShare>().unwrap().ppm(), 10_000);
+        assert_eq!("50".parse::<CanaryShare>().unwrap().ppm(), 500_000);
+        for bad in ["0", "51", "100%", "ten", "-1", "2.5", "10%%", ""] {
+            assert!(bad.parse::<CanaryShare>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn prefixes_in_both_families() {
+        for good in [
+            "172.16.0.0/16",
+            "0.0.0.0/0",
+            "2001:db8::/32",
+            "::/0",
+            "10.0.0.1/32",
+        ] {
+            assert_eq!(good.parse::<IpPrefix>().unwrap().to_string(), good);
+        }
+        assert_eq!("10.0.0.1".parse::<IpPrefix>().unwrap().len, 32);
+        assert_eq!("fd00::1".parse::<IpPrefix>().unwrap().len, 128);
+        for bad in [
+            "172.16.0.1/16",
+            "10.0.0.0/33",
+            "::/129",
+            "x/8",
+            "10.0.0.0/",
+            "1::/0",
+        ] {
+            assert!(bad.parse::<IpPrefix>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn macs_of_hosts_only() {
+        assert_eq!(mac("02:00:00:00:00:fe").unwrap(), [2, 0, 0, 0, 0, 0xfe]);
+        for bad in [
+            "",
+            "02:00:00:00:00",
+            "02:00:00:00:00:fe:00",
+            "2:0:0:0:0:fe",
+            "01:00:5e:00:00:01",
+            "ff:ff:ff:ff:ff:ff",
+            "00:00:00:00:00:00",
+            "02-00-00-00-00-fe",
+            "+2:00:00:00:00:fe",
+        ] {
+            assert!(mac(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn spans_and_reasons() {
+        assert_eq!(span("2m").unwrap(), Duration::from_mins(2));
+        assert!(span("0s").is_err());
+        assert!(span("soon").unwrap_err().contains("90s"));
+        assert_eq!(reason("  add web-3 ").unwrap(), "add web-3");
+        assert!(reason(" ").is_err());
+        assert!(reason("a\nb").is_err());
+    }
+}

@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use super::help;
 use super::values::{self, CanaryShare, IpPrefix};
+use crate::config::Mac;
 
 /// The whole command line.
 #[derive(Clone, Debug, Parser)]
@@ -230,7 +231,7 @@ pub struct SimulateArgs {
     pub out: Option<PathBuf>,
     /// MAC address of the next hop
     #[arg(long, value_name = "MAC", value_parser = values::mac, default_value = "02:00:00:00:00:fe")]
-    pub gateway_mac: [u8; 6],
+    pub gateway_mac: Mac,
 }
 
 /// `lbguard decap`

@@ -89,7 +89,7 @@ fn simulate_has_the_documented_next_hop() {
     let Command::Simulate(simulate) = cli.command else {
         panic!()
     };
-    assert_eq!(simulate.gateway_mac, [2, 0, 0, 0, 0, 0xfe]);
+    assert_eq!(simulate.gateway_mac.0, [2, 0, 0, 0, 0, 0xfe]);
 }
 
 #[test]

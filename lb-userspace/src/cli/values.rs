@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::config::Mac;
+
 /// A share of new flows in whole percent, 1 to 50: what a canary may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CanaryShare(u8);
@@ -81,14 +83,14 @@ fn host_bits(address: IpAddr, len: u8) -> bool {
 }
 
 /// A unicast MAC address, `02:00:00:00:00:fe`.
-pub fn mac(text: &str) -> Result<[u8; 6], String> {
+pub fn mac(text: &str) -> Result<Mac, String> {
     let bad = || format!("`{text}` is no MAC address: write 02:00:00:00:00:fe");
     let mut bytes = [0u8; 6];
     let mut parts = text.split(':');
     for byte in &mut bytes {
         let part = parts
             .next()
-            .filter(|part| part.len() == 2)
+            .filter(|part| is_hex_pair(part))
             .ok_or_else(bad)?;
         *byte = u8::from_str_radix(part, 16).map_err(|_| bad())?;
     }
@@ -98,8 +100,12 @@ pub fn mac(text: &str) -> Result<[u8; 6], String> {
     match bytes {
         [first, ..] if first & 1 == 1 => Err(format!("`{text}` is a group address, not a host's")),
         [0, 0, 0, 0, 0, 0] => Err("an all-zero MAC address belongs to nobody".to_owned()),
-        _ => Ok(bytes),
+        _ => Ok(Mac(bytes)),
     }
+}
+
+fn is_hex_pair(text: &str) -> bool {
+    text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// A time span such as `90s`, `2m` or `1h30m`; zero is refused.
@@ -165,7 +171,10 @@ mod tests {
 
     #[test]
     fn macs_of_hosts_only() {
-        assert_eq!(mac("02:00:00:00:00:fe").unwrap(), [2, 0, 0, 0, 0, 0xfe]);
+        assert_eq!(
+            mac("02:00:00:00:00:fe").unwrap(),
+            Mac([2, 0, 0, 0, 0, 0xfe])
+        );
         for bad in [
             "",
             "02:00:00:00:00",

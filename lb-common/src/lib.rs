@@ -1,2 +1,42 @@
+//! What the kernel programs and the agent of lbguard share: types stored in maps, and logic that
+//! runs on both sides. No I/O, no clock, no allocation.
 #![no_std]
-//! Shared.
+// Reasons: hot-path functions must end up in one BPF program; widths are chosen and masked with
+// care where bits are packed, and asserted or tested beside it.
+#![allow(
+    clippy::inline_always,
+    clippy::cast_possible_truncation,
+    clippy::cast_lossless,
+    clippy::similar_names
+)]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod address;
+pub mod checksum;
+pub mod control;
+pub mod counter;
+pub mod encap;
+pub mod flow;
+pub mod guard;
+pub mod hash;
+pub mod invariant;
+pub mod packet;
+pub mod parse;
+pub mod probe;
+pub mod slot;
+pub mod wire;
+
+/// Number of the layout of maps and programs, part of the path of the pins. Raise it with every
+/// change of a type in [`slot`], [`control`], [`counter`], [`flow`] or of a map's name.
+pub const ABI: u32 = 1;
+
+/// Bits of a member id.
+pub const MEMBER_BITS: u32 = 18;
+/// Slots there are.
+pub const SLOTS: usize = 3;
+/// Sets of counters: one a slot, and one for test runs.
+pub const COUNTER_SETS: usize = SLOTS + 1;
+/// Number of the counter set of test runs.
+pub const TEST_SET: u32 = SLOTS as u32;

@@ -1,0 +1,273 @@
+//! The control word and the records it points at: which slot decides, and what may still change.
+//!
+//! [`Control::word`] numbers the current [`ControlRecord`]; the record lies at that number modulo
+//! [`RECORDS`]. Records are written whole and then published by one store of the word, so a packet
+//! reads one consistent state and a reader can tell that its record was reused meanwhile: the
+//! record's own number would differ.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Records in the ring.
+pub const RECORDS: usize = 64;
+/// The share that sends every new flow to SHADOW.
+pub const SHARE_ALL: u32 = 1 << 16;
+/// "No slot", in the slot fields of [`ControlRecord`].
+pub const NO_SLOT: u8 = 0xff;
+
+/// The one element of the control map.
+#[derive(Clone, Copy, Debug, Default)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Control {
+    /// Number of the current record; 0 before the guard's `Start`.
+    pub word: u64,
+    /// Age counter of the flow table, kept by the timer.
+    pub age: u32,
+    /// 1 while the guard or the timer changes something. Taken by exchange, never waited for.
+    pub lock: u32,
+    /// Jiffies after which the timer counts as dead and the packet path starts it again.
+    pub stale_after: u64,
+    /// Boot-clock ns of the timer's last tick.
+    pub ticked_ns: u64,
+    /// Jiffies in 0.3 s.
+    pub patience: u64,
+    /// Ticks of the timer.
+    pub ticks: u64,
+    /// Times that the packet path or the guard started the timer again.
+    pub restarts: u64,
+    /// Boot-clock ns of the first `Start`.
+    pub started_ns: u64,
+}
+
+/// Bits of [`ControlRecord::flags`].
+pub mod control_flag {
+    /// SHADOW is on trial.
+    pub const TRIAL: u32 = 1;
+    /// Forward flips are refused (K9).
+    pub const FROZEN: u32 = 2;
+}
+
+/// Why the last trial or generation ended, [`ControlRecord::cause`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Cause {
+    /// Nothing has ended yet.
+    None = 0,
+    /// Confirmed and committed.
+    Confirmed = 1,
+    /// Not confirmed before the deadline.
+    Deadline = 2,
+    /// The agent did not renew its lease.
+    Lease = 3,
+    /// Somebody asked for it.
+    Revert = 4,
+    /// The agent's own judgement.
+    Agent = 5,
+    /// The kernel's breaker.
+    Breaker = 6,
+}
+
+impl Cause {
+    /// From [`ControlRecord::cause`].
+    pub const fn from_code(code: u32) -> Self {
+        match code {
+            1 => Self::Confirmed,
+            2 => Self::Deadline,
+            3 => Self::Lease,
+            4 => Self::Revert,
+            5 => Self::Agent,
+            6 => Self::Breaker,
+            _ => Self::None,
+        }
+    }
+
+    /// One word, as in the journal.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Confirmed => "confirmed",
+            Self::Deadline => "deadline",
+            Self::Lease => "lease",
+            Self::Revert => "revert",
+            Self::Agent => "agent",
+            Self::Breaker => "breaker",
+        }
+    }
+}
+
+/// What the packet path goes by, and what the guard remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ControlRecord {
+    /// Number of this record; differs from the control word iff it has been reused.
+    pub number: u64,
+    /// Committed slot.
+    pub active: u8,
+    /// Last known good slot, or [`NO_SLOT`].
+    pub lkg: u8,
+    /// Slot being prepared or on trial, or [`NO_SLOT`].
+    pub shadow: u8,
+    /// Short id of the change on trial, 1 to [`crate::flow::MAX_CHANGE`].
+    pub change: u8,
+    /// See [`control_flag`].
+    pub flags: u32,
+    /// New arm's share of new flows, of [`SHARE_ALL`].
+    pub share: u32,
+    /// See [`Cause`].
+    pub cause: u32,
+    /// Salt of the arms.
+    pub salt: u64,
+    /// Boot-clock ns at which the lease runs out; 0 = not armed.
+    pub lease_ns: u64,
+    /// Boot-clock ns of the confirm deadline; 0 = not armed.
+    pub deadline_ns: u64,
+    /// Generation in ACTIVE.
+    pub active_generation: u64,
+    // The first 64 bytes are all that the packet path reads.
+    /// Generation in LKG; 0 if none.
+    pub lkg_generation: u64,
+    /// Generation in SHADOW; 0 if none.
+    pub shadow_generation: u64,
+    /// Highest generation ever sealed.
+    pub highest_generation: u64,
+    /// Session of the agent whose commands are taken.
+    pub session: u64,
+    /// Boot-clock ns of the last end of a trial, commit or revert.
+    pub ended_ns: u64,
+    /// Generation that the last end was about.
+    pub ended_generation: u64,
+    /// User id that asked for the last end, or `u32::MAX` for the kernel.
+    pub ended_by: u32,
+    /// Parts per million of a VIP's table up to which a change is R1.
+    pub r1_ppm: u32,
+    /// Parts per million up to which it is R2.
+    pub r2_ppm: u32,
+    /// Longest lease and confirm deadline that are accepted, ms.
+    pub max_deadline_ms: u32,
+    /// Zero.
+    pub reserved: u64,
+}
+
+impl ControlRecord {
+    /// Whether SHADOW gets new flows at boot-clock time `now`: on trial, and no deadman is due.
+    #[inline(always)]
+    pub const fn trial_lives(&self, now: u64) -> bool {
+        self.flags & control_flag::TRIAL != 0 && matches!(self.overdue(now), Cause::None)
+    }
+
+    /// The deadman that is due at `now`, or [`Cause::None`].
+    #[inline(always)]
+    pub const fn overdue(&self, now: u64) -> Cause {
+        if self.deadline_ns != 0 && now >= self.deadline_ns {
+            Cause::Deadline
+        } else if self.lease_ns != 0 && now >= self.lease_ns {
+            Cause::Lease
+        } else {
+            Cause::None
+        }
+    }
+
+    /// This record with its trial ended: w = 0, SHADOW's generation no longer on trial.
+    #[inline(always)]
+    pub const fn trial_over(mut self, cause: Cause, by: u32, now: u64) -> Self {
+        self.flags &= !control_flag::TRIAL;
+        self.share = 0;
+        self.lease_ns = 0;
+        self.deadline_ns = 0;
+        self.cause = cause as u32;
+        self.ended_by = by;
+        self.ended_ns = now;
+        self.ended_generation = self.shadow_generation;
+        self
+    }
+
+    /// This record with SHADOW committed: the flip.
+    #[inline(always)]
+    pub const fn flipped(self, by: u32, now: u64) -> Self {
+        let mut next = self.trial_over(Cause::Confirmed, by, now);
+        next.lkg = self.active;
+        next.lkg_generation = self.active_generation;
+        next.active = self.shadow;
+        next.active_generation = self.shadow_generation;
+        next.shadow = NO_SLOT;
+        next.shadow_generation = 0;
+        next.change = 0;
+        next
+    }
+
+    /// This record gone back from a commit: ACTIVE = LKG, and what was ACTIVE is no longer used.
+    #[inline(always)]
+    pub const fn gone_back(self, by: u32, now: u64) -> Self {
+        let mut next = self.trial_over(Cause::Revert, by, now);
+        next.ended_generation = self.active_generation;
+        next.active = self.lkg;
+        next.active_generation = self.lkg_generation;
+        next.lkg = NO_SLOT;
+        next.lkg_generation = 0;
+        next
+    }
+}
+
+/// Place of record `number` in the ring.
+#[inline(always)]
+pub const fn place(number: u64) -> u32 {
+    (number % RECORDS as u64) as u32
+}
+
+const _: () = assert!(size_of::<Control>() == 64);
+const _: () = assert!(size_of::<ControlRecord>() == 128);
+const _: () = assert!(core::mem::offset_of!(ControlRecord, active_generation) == 48);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zerocopy::FromZeros;
+
+    fn record() -> ControlRecord {
+        ControlRecord {
+            number: 9,
+            active: 1,
+            lkg: 0,
+            shadow: 2,
+            change: 3,
+            flags: control_flag::TRIAL | control_flag::FROZEN,
+            share: SHARE_ALL,
+            lease_ns: 100,
+            deadline_ns: 200,
+            active_generation: 5,
+            lkg_generation: 4,
+            shadow_generation: 6,
+            ..ControlRecord::new_zeroed()
+        }
+    }
+
+    #[test]
+    fn deadmen_fire_at_their_time_and_not_before() {
+        let r = record();
+        assert!(r.trial_lives(99));
+        assert_eq!(r.overdue(99), Cause::None);
+        assert_eq!(r.overdue(100), Cause::Lease);
+        assert_eq!(r.overdue(200), Cause::Deadline);
+        assert!(!r.trial_lives(100));
+        let unarmed = ControlRecord { lease_ns: 0, deadline_ns: 0, ..r };
+        assert!(unarmed.trial_lives(u64::MAX));
+    }
+
+    #[test]
+    fn ends_touch_only_what_they_must() {
+        let over = record().trial_over(Cause::Deadline, u32::MAX, 7);
+        assert_eq!((over.active, over.lkg, over.shadow, over.share), (1, 0, 2, 0));
+        assert_eq!(over.flags, control_flag::FROZEN, "freeze outlives a trial");
+        assert_eq!((over.ended_generation, over.ended_ns), (6, 7));
+
+        let flipped = record().flipped(0, 8);
+        assert_eq!((flipped.active, flipped.lkg, flipped.shadow), (2, 1, NO_SLOT));
+        assert_eq!((flipped.active_generation, flipped.lkg_generation), (6, 5));
+        assert_eq!(flipped.ended_generation, 6);
+
+        let back = flipped.gone_back(0, 9);
+        assert_eq!((back.active, back.lkg, back.active_generation), (1, NO_SLOT, 5));
+        assert_eq!(back.ended_generation, 6);
+    }
+}

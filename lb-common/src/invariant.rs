@@ -1,0 +1,275 @@
+//! The guard's rules as pure functions: the kernel runs them over maps, tests over arrays.
+//!
+//! K3 (a slot is sane) is [`tally`] over every element of a table, then [`judge_member`] over every
+//! backend of the pool and [`judge_pool`] over the whole. K4 (a step is bounded) is [`moved`] over
+//! two tables and [`classify`] over the sum.
+
+use crate::guard::Refusal;
+use crate::slot::{CHUNK_ENTRIES, Chunk, Member, NextHop, PoolEntry, forward_mode, member_state, next_hop_flag};
+
+/// Parts in a million.
+pub const MILLION: u64 = 1_000_000;
+
+/// Something K3 or K4 refuses, with up to four numbers.
+pub type Verdict = Result<(), (Refusal, [u64; 4])>;
+
+/// Classes of a change (DESIGN 5), by how much they can hurt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u32)]
+pub enum Class {
+    /// Nothing moves.
+    R0 = 0,
+    /// One VIP, a small share of its table, no VIP in or out, no encap change.
+    R1 = 1,
+    /// A medium share, or a VIP added.
+    R2 = 2,
+    /// A VIP removed, more than a medium share, or another encap.
+    R3 = 3,
+}
+
+/// What a slot does to ACTIVE's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Step {
+    /// VIPs only the new slot has.
+    pub added: u32,
+    /// VIPs only ACTIVE has.
+    pub removed: u32,
+    /// VIPs in both of which something moves.
+    pub changed: u32,
+    /// VIPs whose forwarding mode differs.
+    pub encap: u32,
+    /// Largest share of one VIP's table that moves, ppm.
+    pub moved_ppm: u32,
+}
+
+/// The class of a step under limits in ppm (K4).
+#[inline(always)]
+pub const fn classify(step: &Step, r1_ppm: u32, r2_ppm: u32) -> Class {
+    if step.removed > 0 || step.encap > 0 || step.moved_ppm > r2_ppm {
+        Class::R3
+    } else if step.added > 0 || step.moved_ppm > r1_ppm || step.changed > 1 {
+        Class::R2
+    } else if step.changed > 0 {
+        Class::R1
+    } else {
+        Class::R0
+    }
+}
+
+/// Entries that differ between two elements of tables, the first `entries` of them.
+#[inline(always)]
+pub fn moved(old: &Chunk, new: &Chunk, entries: u32) -> u32 {
+    let mut count = 0;
+    let mut index = 0;
+    while index < CHUNK_ENTRIES {
+        if (index as u32) < entries && old[index] != new[index] {
+            count += 1;
+        }
+        index += 1;
+    }
+    count
+}
+
+/// Parts per million that `count` is of `size`, rounded up so that "some" is never "none".
+#[inline(always)]
+pub const fn ppm(count: u32, size: u32) -> u32 {
+    if size == 0 {
+        return 0;
+    }
+    (count as u64 * MILLION).div_ceil(size as u64) as u32
+}
+
+/// What a walk over a table collects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Tally {
+    /// Entries that name no backend.
+    pub holes: u32,
+    /// Backends that have an entry.
+    pub distinct: u32,
+}
+
+/// Mixes one element into the checksum of a table.
+#[inline(always)]
+pub fn checksum(state: u64, chunk: &Chunk) -> u64 {
+    let mut state = state;
+    let mut index = 0;
+    while index < CHUNK_ENTRIES {
+        let word = (chunk[index] as u64)
+            | (chunk[index + 1] as u64) << 16
+            | (chunk[index + 2] as u64) << 32
+            | (chunk[index + 3] as u64) << 48;
+        state = crate::hash::round(state, word);
+        index += 4;
+    }
+    state
+}
+
+/// Whether a pool's backend may carry `count` of `size` entries (K3).
+///
+/// `number` is relative to the pool. `slot` is the bit of the slot that is sealed.
+#[inline(always)]
+pub fn judge_member(
+    pool: u16,
+    number: u32,
+    entry: &PoolEntry,
+    member: &Member,
+    hop: Option<&NextHop>,
+    slot: u8,
+) -> Verdict {
+    let details = [pool as u64, number as u64, 0, 0];
+    if member.slots & slot == 0 || member.pool != pool {
+        return Err((Refusal::BadEntry, details));
+    }
+    let backend_is_v4 = member.address.is_v4();
+    let fits = match entry.forward {
+        forward_mode::L2 => {
+            (backend_is_v4 || entry.serves_v4 == 0) && (!backend_is_v4 || entry.serves_v6 == 0)
+        }
+        forward_mode::IPIP => !backend_is_v4 || entry.serves_v6 == 0,
+        _ => false,
+    };
+    if !fits || member.forward != entry.forward {
+        return Err((Refusal::Family, details));
+    }
+    if member.state == member_state::UP {
+        match hop {
+            Some(hop) if hop.flags & next_hop_flag::RESOLVED != 0 && hop.interface != 0 => {}
+            _ => return Err((Refusal::NextHopMissing, details)),
+        }
+    }
+    Ok(())
+}
+
+/// Whether a backend's share of the table is within the pool's cap (K3).
+#[inline(always)]
+pub const fn judge_share(pool: u16, number: u32, count: u32, size: u32, cap_ppm: u32) -> Verdict {
+    let share = ppm(count, size);
+    if cap_ppm != 0 && share > cap_ppm {
+        return Err((Refusal::AboveCap, [pool as u64, number as u64, share as u64, cap_ppm as u64]));
+    }
+    Ok(())
+}
+
+/// Whether a table as a whole is sane (K3).
+#[inline(always)]
+pub const fn judge_pool(pool: u16, entry: &PoolEntry, tally: &Tally) -> Verdict {
+    if tally.holes > 0 {
+        return Err((Refusal::Hole, [pool as u64, tally.holes as u64, 0, 0]));
+    }
+    if tally.distinct < entry.min_backends || tally.distinct == 0 {
+        let need = if entry.min_backends == 0 { 1 } else { entry.min_backends };
+        return Err((
+            Refusal::TooFewBackends,
+            [pool as u64, tally.distinct as u64, need as u64, 0],
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::Address;
+    use proptest::prelude::*;
+    use zerocopy::FromZeros;
+
+    fn member(address: Address, forward: u8) -> Member {
+        Member { address, pool: 3, slots: 2, forward, ..Member::new_zeroed() }
+    }
+
+    fn pool(forward: u8, v4: u8, v6: u8) -> PoolEntry {
+        PoolEntry { forward, serves_v4: v4, serves_v6: v6, min_backends: 2, ..PoolEntry::new_zeroed() }
+    }
+
+    fn resolved() -> NextHop {
+        NextHop { interface: 2, flags: next_hop_flag::RESOLVED, ..NextHop::new_zeroed() }
+    }
+
+    #[test]
+    fn families_and_modes() {
+        let v4 = Address::v4([10, 0, 0, 1]);
+        let v6 = Address::v6([0xfd; 16]);
+        // (backend, mode, serves v4, serves v6, fits)
+        let cases = [
+            (v4, forward_mode::IPIP, 1, 0, true),
+            (v6, forward_mode::IPIP, 1, 0, true),
+            (v6, forward_mode::IPIP, 0, 1, true),
+            (v4, forward_mode::IPIP, 0, 1, false),
+            (v6, forward_mode::IPIP, 1, 1, true),
+            (v4, forward_mode::IPIP, 1, 1, false),
+            (v4, forward_mode::L2, 1, 0, true),
+            (v6, forward_mode::L2, 0, 1, true),
+            (v6, forward_mode::L2, 1, 0, false),
+            (v4, forward_mode::L2, 0, 1, false),
+            (v4, 9, 1, 0, false),
+        ];
+        for (backend, mode, serves_v4, serves_v6, fits) in cases {
+            let entry = pool(mode, serves_v4, serves_v6);
+            let verdict = judge_member(3, 1, &entry, &member(backend, mode), Some(&resolved()), 2);
+            assert_eq!(verdict.is_ok(), fits, "{backend:?} mode {mode} v4 {serves_v4} v6 {serves_v6}");
+        }
+    }
+
+    #[test]
+    fn a_backend_needs_its_slot_its_pool_and_its_next_hop() {
+        let entry = pool(forward_mode::IPIP, 1, 0);
+        let good = member(Address::v4([10, 0, 0, 1]), forward_mode::IPIP);
+        let judge = |m: &Member, h: Option<&NextHop>, slot| {
+            judge_member(3, 1, &entry, m, h, slot).map_err(|(refusal, _)| refusal)
+        };
+        assert_eq!(judge(&good, Some(&resolved()), 2), Ok(()));
+        assert_eq!(judge(&good, Some(&resolved()), 1), Err(Refusal::BadEntry));
+        assert_eq!(judge(&Member { pool: 4, ..good }, Some(&resolved()), 2), Err(Refusal::BadEntry));
+        assert_eq!(judge(&good, None, 2), Err(Refusal::NextHopMissing));
+        let unresolved = NextHop { flags: 0, ..resolved() };
+        assert_eq!(judge(&good, Some(&unresolved), 2), Err(Refusal::NextHopMissing));
+        let down = Member { state: member_state::DOWN, ..good };
+        assert_eq!(judge(&down, None, 2), Ok(()), "a backend that is down takes no flow");
+    }
+
+    #[test]
+    fn classes_as_the_design_says() {
+        let step = |added, removed, changed, encap, moved_ppm| Step { added, removed, changed, encap, moved_ppm };
+        let cases = [
+            (step(0, 0, 0, 0, 0), Class::R0),
+            (step(0, 0, 1, 0, 100_000), Class::R1),
+            (step(0, 0, 2, 0, 1), Class::R2),
+            (step(0, 0, 1, 0, 100_001), Class::R2),
+            (step(1, 0, 0, 0, 0), Class::R2),
+            (step(0, 0, 1, 0, 340_001), Class::R3),
+            (step(0, 1, 0, 0, 0), Class::R3),
+            (step(0, 0, 1, 1, 0), Class::R3),
+        ];
+        for (step, class) in cases {
+            assert_eq!(classify(&step, 100_000, 340_000), class, "{step:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn class_never_falls_when_a_step_grows(added in 0u32..3, removed in 0u32..2, changed in 0u32..4, encap in 0u32..2, moved in 0u32..1_000_000) {
+            let small = Step { added, removed, changed, encap, moved_ppm: moved / 2 };
+            let large = Step { added: added + 1, removed, changed: changed + 1, encap, moved_ppm: moved };
+            prop_assert!(classify(&small, 100_000, 340_000) <= classify(&large, 100_000, 340_000));
+        }
+
+        #[test]
+        fn moved_counts_what_differs(old in proptest::array::uniform32(0u16..4), new in proptest::array::uniform32(0u16..4), entries in 0u32..=32) {
+            let expected = (0..entries as usize).filter(|i| old[*i] != new[*i]).count();
+            prop_assert_eq!(moved(&old, &new, entries) as usize, expected);
+        }
+
+        #[test]
+        fn one_entry_is_never_nothing(count in 1u32..2_000_000, size in 1u32..2_000_000) {
+            prop_assert!(ppm(count.min(size), size) >= 1);
+            prop_assert!(ppm(count.min(size), size) <= 1_000_000);
+        }
+
+        #[test]
+        fn share_above_cap_is_refused(count in 0u32..=1000, cap in 1u32..1_000_000) {
+            let refused = judge_share(1, 1, count, 1000, cap).is_err();
+            prop_assert_eq!(refused, count * 1000 > cap);
+        }
+    }
+}

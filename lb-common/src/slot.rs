@@ -1,0 +1,271 @@
+//! What a slot consists of, as it lies in the maps.
+//!
+//! A slot is a region of flat maps: its header, its VIP table and its address filter. Pools,
+//! members and lookup tables are numbered over all slots: a member belongs to a slot iff the
+//! slot's bit is set in it, and an unchanged lookup table is shared by the slots that use it.
+
+use crate::address::Address;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Bits of the address filter of one slot.
+pub const FILTER_BITS: u32 = 16_384;
+/// 64-bit words of the address filter of one slot.
+pub const FILTER_WORDS: u32 = FILTER_BITS / 64;
+/// Places of the VIP table that are looked at for one key.
+pub const VIP_PROBES: u32 = 4;
+/// Entries in one element of a lookup table.
+pub const CHUNK_ENTRIES: usize = 32;
+/// One element of a lookup table: entries are backend numbers relative to their pool, 0 = none.
+pub type Chunk = [u16; CHUNK_ENTRIES];
+/// Bytes of a name, padded with zeros.
+pub const NAME_LEN: usize = 64;
+/// A name as stored in the kernel.
+pub type Name = [u8; NAME_LEN];
+
+/// States of [`SlotHeader::state`].
+pub mod slot_state {
+    /// Free.
+    pub const EMPTY: u32 = 0;
+    /// Being cleared and written.
+    pub const STAGING: u32 = 1;
+    /// Sealed: never written again until it is free.
+    pub const SEALED: u32 = 2;
+}
+
+/// Head of a slot.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SlotHeader {
+    /// Generation in this slot.
+    pub generation: u64,
+    /// SHA-256 of the configuration's canonical form.
+    pub digest: [u8; 32],
+    /// Checksum over VIPs, members and tables that the seal walk computed.
+    pub checksum: u64,
+    /// Boot-clock ns at which the slot became free; it is not reused at once.
+    pub retired_ns: u64,
+    /// See [`slot_state`].
+    pub state: u32,
+    /// Places of the VIP table already cleared.
+    pub cleared_vips: u32,
+    /// Members whose bit for this slot is already cleared.
+    pub cleared_members: u32,
+    /// VIP entries written (kind [`vip_kind::VIP`]).
+    pub vips: u32,
+    /// VIP entries compared with ACTIVE.
+    pub vips_sealed: u32,
+    /// Pools written.
+    pub pools: u32,
+    /// Pools walked.
+    pub pools_sealed: u32,
+    /// Members written.
+    pub members: u32,
+    /// VIPs that this slot has and ACTIVE lacks.
+    pub vips_added: u32,
+    /// VIPs that ACTIVE has and this slot lacks.
+    pub vips_removed: u32,
+    /// VIPs of which entries move or properties change.
+    pub vips_changed: u32,
+    /// VIPs whose forwarding mode changes.
+    pub encap_changed: u32,
+    /// Largest share of one VIP's table that moves, in parts per million.
+    pub moved_ppm: u32,
+    /// Class the guard computed at seal: 0 to 3.
+    pub class: u32,
+}
+
+/// Kinds of [`VipEntry::kind`].
+pub mod vip_kind {
+    /// No entry.
+    pub const EMPTY: u8 = 0;
+    /// A VIP.
+    pub const VIP: u8 = 1;
+    /// An address that some VIP has: for echo requests and fragments.
+    pub const ADDRESS: u8 = 2;
+}
+
+/// One place of a slot's VIP table: all that choosing a backend needs, in one cache line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct VipEntry {
+    /// Address.
+    pub address: Address,
+    /// Port in network order as loaded, 0 = any; 0 for kind ADDRESS.
+    pub port: u16,
+    /// IANA protocol number; 0 for kind ADDRESS.
+    pub protocol: u8,
+    /// See [`vip_kind`].
+    pub kind: u8,
+    /// Number that follows the VIP's name over generations.
+    pub vip: u16,
+    /// Number that follows the pool's name over generations.
+    pub pool: u16,
+    /// First element of the lookup table.
+    pub table_start: u32,
+    /// Entries of the lookup table.
+    pub table_size: u32,
+    /// Member id of the pool's backend number 0 (which does not exist).
+    pub member_base: u32,
+    /// Lookup table id.
+    pub table: u32,
+    /// Seal stamp: parts per million of the table that move against ACTIVE, plus 1; 0 = not sealed.
+    pub sealed_ppm: u32,
+    /// See [`forward_mode`].
+    pub forward: u8,
+    /// Zero.
+    pub reserved: [u8; 19],
+}
+
+/// Forwarding modes.
+pub mod forward_mode {
+    /// By MAC address (direct server return).
+    pub const L2: u8 = 1;
+    /// IP in IP, outer family as the backend's address.
+    pub const IPIP: u8 = 2;
+}
+
+/// A pool in one slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PoolEntry {
+    /// Member id of backend number 0 (which does not exist).
+    pub member_base: u32,
+    /// Backend numbers are 1 to this.
+    pub member_limit: u32,
+    /// Lookup table id.
+    pub table: u32,
+    /// Members in this slot, as announced by the agent and checked at seal.
+    pub members: u32,
+    /// Backends that must have an entry at least.
+    pub min_backends: u32,
+    /// Largest share of the table that one backend may have, in parts per million.
+    pub max_share_ppm: u32,
+    /// Generation of the slot that this entry was written for.
+    pub generation: u64,
+    /// See [`forward_mode`].
+    pub forward: u8,
+    /// 1 = IPv4 VIPs use this pool.
+    pub serves_v4: u8,
+    /// 1 = IPv6 VIPs use this pool.
+    pub serves_v6: u8,
+    /// 1 = walked and found sane.
+    pub sealed: u8,
+    /// Last comparison: table of ACTIVE.
+    pub compared_with: u32,
+    /// Last comparison: entries that differ.
+    pub compared_moved: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// States of a member, [`Member::state`].
+pub mod member_state {
+    /// Takes flows.
+    pub const UP: u8 = 0;
+    /// Takes no new flows; those it has stay.
+    pub const DRAIN: u8 = 1;
+    /// Health or next hop is bad: takes no new flows.
+    pub const DOWN: u8 = 2;
+}
+
+/// A backend of a pool. Its identity never changes while a slot has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Member {
+    /// Address of the backend.
+    pub address: Address,
+    /// Hash of name, address and mode: what makes it the same backend.
+    pub identity: u64,
+    /// Weight in ACTIVE or the newest slot; for read-outs only.
+    pub weight: u32,
+    /// Pool.
+    pub pool: u16,
+    /// Next hop, index into the next-hop table; 0 = none. Overlay: not in the digest.
+    pub next_hop: u16,
+    /// Bit per slot that has this member.
+    pub slots: u8,
+    /// Bits per slot in which its configured state is drain.
+    pub drains: u8,
+    /// See [`member_state`]. Overlay: not in the digest, the same for all slots.
+    pub state: u8,
+    /// See [`forward_mode`].
+    pub forward: u8,
+    /// Reserved for the flow policy when the member is down, zero.
+    pub reserved: [u8; 28],
+}
+
+/// States of [`TableHeader::state`].
+pub mod table_state {
+    /// Free.
+    pub const FREE: u32 = 0;
+    /// Being written.
+    pub const OPEN: u32 = 1;
+    /// Sealed: never written again until it is free.
+    pub const SEALED: u32 = 2;
+}
+
+/// A lookup table: where it lies and who uses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct TableHeader {
+    /// First element.
+    pub start: u32,
+    /// Elements.
+    pub chunks: u32,
+    /// Entries.
+    pub size: u32,
+    /// See [`table_state`].
+    pub state: u32,
+    /// Largest entry, set at seal.
+    pub largest: u32,
+    /// Pool whose backend numbers the entries are.
+    pub pool: u16,
+    /// Bit per slot that uses it.
+    pub slots: u16,
+    /// Checksum over the entries, set at seal.
+    pub checksum: u64,
+}
+
+/// Flags of [`NextHop::flags`].
+pub mod next_hop_flag {
+    /// The MAC address is known.
+    pub const RESOLVED: u16 = 1;
+}
+
+/// A next hop. Overlay: not in the digest, the same for all slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct NextHop {
+    /// Destination MAC address.
+    pub destination: [u8; 6],
+    /// Source MAC address: that of the interface.
+    pub source: [u8; 6],
+    /// Interface index.
+    pub interface: u32,
+    /// Largest IP packet, outer header included.
+    pub mtu: u16,
+    /// See [`next_hop_flag`].
+    pub flags: u16,
+    /// Low 32 bits of the count of confirmations, for read-outs.
+    pub confirmed: u32,
+    /// Zero.
+    pub reserved: [u8; 8],
+}
+
+const _: () = assert!(size_of::<SlotHeader>() == 112);
+const _: () = assert!(size_of::<VipEntry>() == 64);
+const _: () = assert!(size_of::<PoolEntry>() == 48);
+const _: () = assert!(size_of::<Member>() == 64);
+const _: () = assert!(size_of::<TableHeader>() == 32);
+const _: () = assert!(size_of::<NextHop>() == 32);
+const _: () = assert!(size_of::<Chunk>() == 64);
+
+/// Elements that a table of `size` entries takes.
+pub const fn chunks(size: u32) -> u32 {
+    size.div_ceil(CHUNK_ENTRIES as u32)
+}

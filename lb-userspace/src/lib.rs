@@ -1,5 +1,6 @@
 //! lbguard.
 
+pub mod change;
 pub mod cli;
 pub mod config;
 pub mod exit;

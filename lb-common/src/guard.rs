@@ -96,15 +96,8 @@ codes! {
         PutNextHops = 18,
         /// Sets state and next hop of a member. Arguments: member, state, next hop.
         SetMember = 19,
-        /// Frees a lookup table that no slot uses. Argument: table.
-        FreeTable = 20,
         /// Reads the clock. Reply: boot-clock ns, jiffies.
-        Clock = 21,
-        /// Forgets flows whose member no slot has. Arguments: first bucket, how many. Reply:
-        /// entries forgotten.
-        Sweep = 22,
-        /// Frees a member number that no slot has. Argument: member.
-        FreeMember = 23,
+        Clock = 20,
     }
 }
 

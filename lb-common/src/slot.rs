@@ -38,12 +38,14 @@ pub mod slot_state {
 pub struct SlotHeader {
     /// Generation in this slot.
     pub generation: u64,
+    /// Generation of ACTIVE when this was staged, with which it was compared.
+    pub base: u64,
     /// SHA-256 of the configuration's canonical form.
     pub digest: [u8; 32],
     /// Checksum over VIPs, members and tables that the seal walk computed.
     pub checksum: u64,
-    /// Boot-clock ns at which the slot became free; it is not reused at once.
-    pub retired_ns: u64,
+    /// Boot-clock ns at which it was sealed.
+    pub sealed_ns: u64,
     /// See [`slot_state`].
     pub state: u32,
     /// Places of the VIP table already cleared.
@@ -241,23 +243,24 @@ pub mod next_hop_flag {
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct NextHop {
-    /// Destination MAC address.
+    /// Destination MAC address. With `flags` one 8-byte word, stored at once, so that no packet
+    /// goes out with half of a new address.
     pub destination: [u8; 6],
-    /// Source MAC address: that of the interface.
-    pub source: [u8; 6],
-    /// Interface index.
-    pub interface: u32,
-    /// Largest IP packet, outer header included.
-    pub mtu: u16,
     /// See [`next_hop_flag`].
     pub flags: u16,
-    /// Low 32 bits of the count of confirmations, for read-outs.
-    pub confirmed: u32,
+    /// Source MAC address: that of the interface. With `mtu` one word.
+    pub source: [u8; 6],
+    /// Largest IP packet, outer header included.
+    pub mtu: u16,
+    /// Interface index.
+    pub interface: u32,
+    /// Boot-clock seconds of the last confirmation, for read-outs.
+    pub confirmed_s: u32,
     /// Zero.
-    pub reserved: [u8; 8],
+    pub reserved: u64,
 }
 
-const _: () = assert!(size_of::<SlotHeader>() == 112);
+const _: () = assert!(size_of::<SlotHeader>() == 120);
 const _: () = assert!(size_of::<VipEntry>() == 64);
 const _: () = assert!(size_of::<PoolEntry>() == 48);
 const _: () = assert!(size_of::<Member>() == 64);

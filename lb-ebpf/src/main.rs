@@ -1,15 +1,53 @@
-//! Stub.
+//! The balancer's BPF programs: `lb`, attached to interfaces, and `guard`, which is never attached
+//! and only called. Entry points only; the stages are one module each.
 #![allow(missing_docs, reason = "the xdp macro drops the documentation of its function")]
+#![allow(
+    internal_features,
+    reason = "BPF has compare-exchange, which core's AtomicU64 does not offer there"
+)]
+#![allow(
+    clippy::inline_always,
+    clippy::cast_possible_truncation,
+    clippy::cast_lossless,
+    clippy::similar_names,
+    reason = "stages must end up in one program; widths are bounded where bits are packed"
+)]
+#![feature(core_intrinsics)]
 #![no_std]
 #![no_main]
 
-use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+mod control;
+mod count;
+mod deadman;
+mod flows;
+mod forward;
+mod guard;
+mod icmp;
+mod maps;
+mod packet;
+mod pick;
+mod probe;
+mod rewrite;
+mod vips;
 
-/// Passes everything.
+use aya_ebpf::{macros::xdp, programs::XdpContext};
+
+/// The load balancer.
 #[xdp]
-pub fn lb(_ctx: XdpContext) -> u32 {
-    xdp_action::XDP_PASS
+pub fn lb(ctx: XdpContext) -> u32 {
+    forward::run(&ctx)
 }
+
+/// The guard: takes one command in the packet data of a test run.
+#[xdp]
+pub fn guard(ctx: XdpContext) -> u32 {
+    guard::run(&ctx)
+}
+
+/// The kernel lets GPL-compatible programs alone call most helpers.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
 #[cfg(not(test))]
 #[panic_handler]

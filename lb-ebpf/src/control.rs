@@ -1,0 +1,167 @@
+//! The control word: read once a packet, published by the guard and the timer.
+
+use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xchg};
+
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns};
+use lb_common::control::{Control, ControlRecord, control_flag, place};
+use lb_common::hash;
+
+use crate::deadman;
+use crate::maps::{CONTROL, RECORDS_RING};
+
+/// Times a packet reads the word anew if its record was reused under it.
+const READS: usize = 2;
+
+/// What one packet goes by. Passed down, so that no packet mixes generations.
+#[derive(Clone, Copy)]
+pub struct View {
+    /// Committed slot.
+    pub active: u32,
+    /// Slot on trial; only if `trial`.
+    pub shadow: u32,
+    /// Whether a trial lives now.
+    pub trial: bool,
+    /// New arm's share of new flows.
+    pub share: u32,
+    /// Salt of the arms.
+    pub salt: u64,
+    /// Short id of the change on trial, 0 without.
+    pub change: u32,
+    /// Age counter of the flow table.
+    pub age: u32,
+}
+
+impl View {
+    /// Whether a new flow with this hash belongs to the new arm.
+    #[inline(always)]
+    pub fn takes(&self, flow_hash: u64) -> bool {
+        let draw = hash::finish(flow_hash ^ self.salt) >> 48;
+        (draw as u32) < self.share
+    }
+}
+
+/// Nanoseconds since boot, suspend included.
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: the helper takes nothing and fails never.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// Jiffies: a load, where the clock is a call.
+#[inline(always)]
+pub fn jiffies() -> u64 {
+    // SAFETY: the helper takes nothing and fails never.
+    unsafe { bpf_jiffies64() }
+}
+
+/// The state of this moment; `None` before the guard has started.
+#[inline(always)]
+pub fn view() -> Option<View> {
+    let control = CONTROL.get_ptr(0)?;
+    // SAFETY: the element lives as long as the program; each field is one aligned word, read once.
+    let (stale_after, age) =
+        unsafe { ((*control).stale_after, (&raw const (*control).age).read_volatile()) };
+    if jiffies() > stale_after {
+        deadman::revive();
+    }
+    for _ in 0..READS {
+        // SAFETY: as above.
+        let word = unsafe { (&raw const (*control).word).read_volatile() };
+        if word == 0 {
+            return None;
+        }
+        let record = RECORDS_RING.get(place(word))?;
+        let view = of_record(record, age);
+        // SAFETY: a reference into the map is always readable.
+        if unsafe { (&raw const record.number).read_volatile() } == word {
+            return Some(view);
+        }
+    }
+    None
+}
+
+#[inline(always)]
+fn of_record(record: &ControlRecord, age: u32) -> View {
+    let trial = record.flags & control_flag::TRIAL != 0 && record.trial_lives(now());
+    View {
+        active: u32::from(record.active),
+        shadow: u32::from(record.shadow),
+        trial,
+        share: record.share,
+        salt: record.salt,
+        change: if trial { u32::from(record.change) } else { 0 },
+        age,
+    }
+}
+
+/// The right to publish. Taken by one exchange, never waited for: the timer may run on top of the
+/// guard on the same CPU.
+pub struct Writer {
+    control: *mut Control,
+}
+
+impl Writer {
+    /// Takes the lock, or `None` if another holds it.
+    #[inline(always)]
+    pub fn take() -> Option<Self> {
+        let control = CONTROL.get_ptr_mut(0)?;
+        // SAFETY: the lock is an aligned word of a map element that lives as long as the program.
+        let (_, taken) = unsafe {
+            atomic_cxchg::<u32, { AtomicOrdering::AcqRel }, { AtomicOrdering::Acquire }>(
+                &raw mut (*control).lock,
+                0,
+                1,
+            )
+        };
+        taken.then_some(Self { control })
+    }
+
+    /// Gives the lock back.
+    #[inline(always)]
+    pub fn give(self) {
+        // SAFETY: as in `take`; this holds the lock.
+        unsafe {
+            atomic_xchg::<u32, { AtomicOrdering::AcqRel }>(&raw mut (*self.control).lock, 0);
+        }
+    }
+
+    /// The control element.
+    #[inline(always)]
+    pub fn control(&self) -> *mut Control {
+        self.control
+    }
+
+    /// The current record; `None` before the first was published.
+    #[inline(always)]
+    pub fn record(&self) -> Option<&'static ControlRecord> {
+        // SAFETY: as in `take`.
+        let word = unsafe { (*self.control).word };
+        if word == 0 {
+            return None;
+        }
+        RECORDS_RING.get(place(word))
+    }
+
+    /// Makes `edit` of the current record the current record: written whole into the next place of
+    /// the ring, then published by one exchange.
+    #[inline(always)]
+    pub fn publish(&self, edit: impl FnOnce(ControlRecord) -> ControlRecord) -> bool {
+        // SAFETY: as in `take`.
+        let word = unsafe { (*self.control).word };
+        let number = word.wrapping_add(1);
+        let (Some(current), Some(next)) =
+            (RECORDS_RING.get(place(word)), RECORDS_RING.get_ptr_mut(place(number)))
+        else {
+            return false;
+        };
+        // SAFETY: both places are map elements; only the holder of the lock writes the ring, and
+        // readers of the place that is overwritten notice by its number.
+        unsafe {
+            (&raw mut (*next).number).write_volatile(0);
+            next.write(edit(*current));
+            (&raw mut (*next).number).write_volatile(number);
+            atomic_xchg::<u64, { AtomicOrdering::AcqRel }>(&raw mut (*self.control).word, number);
+        }
+        true
+    }
+}

@@ -1,0 +1,51 @@
+//! Counting: per CPU, so that no increment waits for another CPU.
+
+use lb_common::TEST_SET;
+use lb_common::counter::{MemberCounters, Reason, VipCounters};
+
+use crate::maps::{MEMBER_COUNTS, MEMBERS_MAX, REASON_COUNTS, VIP_COUNTS, VIPS_MAX};
+
+/// The counter set of a packet: its slot's, or that of test runs.
+#[inline(always)]
+pub fn set(slot: u32, probed: bool) -> u32 {
+    if probed { TEST_SET } else { slot }
+}
+
+/// Counts a packet's outcome.
+#[inline(always)]
+pub fn reason(set: u32, reason: Reason) {
+    if let Some(counts) = REASON_COUNTS.get_ptr_mut(set) {
+        let place = reason as usize & (lb_common::counter::REASONS - 1);
+        // SAFETY: this CPU's copy of a map element; `place` is within the array.
+        unsafe {
+            let count = (&raw mut (*counts).packets).cast::<u64>().add(place);
+            *count = (*count).wrapping_add(1);
+        }
+    }
+}
+
+/// Changes the counters of a VIP.
+#[inline(always)]
+pub fn vip(set: u32, vip: u16, change: impl FnOnce(&mut VipCounters)) {
+    let limit = VIPS_MAX.load();
+    if u32::from(vip) >= limit {
+        return;
+    }
+    if let Some(counters) = VIP_COUNTS.get_ptr_mut(set * limit + u32::from(vip)) {
+        // SAFETY: this CPU's copy of a map element, and nothing else on this CPU holds it.
+        change(unsafe { &mut *counters });
+    }
+}
+
+/// Changes the counters of a member.
+#[inline(always)]
+pub fn member(set: u32, member: u32, change: impl FnOnce(&mut MemberCounters)) {
+    let limit = MEMBERS_MAX.load();
+    if member >= limit {
+        return;
+    }
+    if let Some(counters) = MEMBER_COUNTS.get_ptr_mut(set * limit + member) {
+        // SAFETY: as above.
+        change(unsafe { &mut *counters });
+    }
+}

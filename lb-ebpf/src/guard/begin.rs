@@ -1,0 +1,243 @@
+//! Generation 0, taking a slot for a new generation, giving it up.
+
+use lb_common::SLOTS;
+use lb_common::control::{ControlRecord, NO_SLOT, control_flag};
+use lb_common::guard::{BeginPut, CLEARS, COMMAND_LEN, Refusal};
+use lb_common::slot::{FILTER_WORDS, SlotHeader, VipEntry, slot_state};
+use lb_common::wire::Frame;
+use zerocopy::FromZeros;
+
+use super::walk::walk;
+use super::{Call, Detail, Outcome, shadow};
+use crate::control::{jiffies, now};
+use crate::deadman;
+use crate::maps::{
+    FILTERS, MEMBERS, MEMBERS_MAX, SLOT_HEADERS, TABLE_HEADERS, TABLES_MAX, VIP_PLACES, VIPS,
+};
+use crate::packet::XdpFrame;
+
+/// A slot is not written for this long after it was last in use.
+const GRACE_NS: u64 = 100_000_000;
+
+/// `Op::Start`.
+#[inline(never)]
+pub fn start(call: &Call<'_>, detail: &mut Detail) -> Outcome {
+    let control = call.writer.control();
+    let patience = call.arg64(0);
+    // SAFETY: the control element; this holds the lock.
+    unsafe {
+        if (*control).started_ns == 0 {
+            (*control).started_ns = now();
+            empty_generation_zero()?;
+        }
+        (*control).patience = patience;
+        (*control).stale_after = jiffies().wrapping_add(patience);
+    }
+    let first = call.writer.record().is_none();
+    let limits = (call.arg(1), call.arg(2), call.arg(3));
+    let session = call.command.session;
+    call.writer.publish(|mut record| {
+        if first {
+            record = ControlRecord { lkg: NO_SLOT, shadow: NO_SLOT, ..ControlRecord::new_zeroed() };
+        }
+        record.session = session;
+        if record.flags & control_flag::TRIAL == 0 {
+            (record.r1_ppm, record.r2_ppm, record.max_deadline_ms) = limits;
+        }
+        record
+    });
+    deadman::start();
+    detail[0] = now();
+    detail[1] = jiffies();
+    Ok(())
+}
+
+/// Slot 0 as generation 0: sealed, without a VIP.
+#[inline(always)]
+fn empty_generation_zero() -> Outcome {
+    let header = SLOT_HEADERS.get_ptr_mut(0).ok_or(Refusal::OutOfRange)?;
+    // SAFETY: an element of the header map; the caller holds the lock.
+    unsafe {
+        (*header).state = slot_state::SEALED;
+        (*header).sealed_ns = now();
+    }
+    Ok(())
+}
+
+/// `Op::Begin`.
+#[inline(never)]
+pub fn begin(call: &Call<'_>, detail: &mut Detail) -> Outcome {
+    let record = call.record()?;
+    if record.flags & control_flag::TRIAL != 0 {
+        return Err(Refusal::TrialOn);
+    }
+    let generation = call.arg64(0);
+    if generation <= record.highest_generation {
+        *detail = [record.highest_generation, generation, 0, 0, 0, 0, 0];
+        return Err(Refusal::OldGeneration);
+    }
+    stale_base(call, record, detail)?;
+    let age = now().saturating_sub(record.ended_ns);
+    if record.ended_ns != 0 && age < GRACE_NS {
+        detail[0] = (GRACE_NS - age) / 1_000_000 + 1;
+        return Err(Refusal::GracePeriod);
+    }
+    let slot = free_slot(record).ok_or(Refusal::NoSlot)?;
+    let put: BeginPut =
+        XdpFrame::new(call.ctx).read(COMMAND_LEN).ok_or(Refusal::Malformed)?;
+    let header = SLOT_HEADERS.get_ptr_mut(slot).ok_or(Refusal::OutOfRange)?;
+    // SAFETY: an element of the header map that neither ACTIVE, LKG nor a trial uses; this holds
+    // the lock.
+    unsafe {
+        header.write(SlotHeader::new_zeroed());
+        (*header).generation = generation;
+        (*header).base = call.command.base;
+        (*header).digest = put.digest;
+        (*header).state = slot_state::STAGING;
+    }
+    release_tables(slot)?;
+    call.writer.publish(|record| ControlRecord {
+        shadow: slot as u8,
+        shadow_generation: generation,
+        ..record
+    });
+    detail[0] = u64::from(slot);
+    Ok(())
+}
+
+/// K2: the change was made from the generation that is ACTIVE now.
+#[inline(always)]
+pub fn stale_base(call: &Call<'_>, record: &ControlRecord, detail: &mut Detail) -> Outcome {
+    let base = call.command.base;
+    if base == record.active_generation {
+        return Ok(());
+    }
+    detail[0] = record.active_generation;
+    detail[1] = base;
+    Err(Refusal::StaleBase)
+}
+
+/// K5: a slot that is neither ACTIVE nor LKG.
+#[inline(always)]
+fn free_slot(record: &ControlRecord) -> Option<u32> {
+    (0..SLOTS as u32)
+        .find(|slot| u32::from(record.active) != *slot && u32::from(record.lkg) != *slot)
+}
+
+/// Takes the slot's bit out of every table.
+#[inline(always)]
+fn release_tables(slot: u32) -> Outcome {
+    let mut mask: u64 = !(1 << slot);
+    walk(TABLES_MAX.load(), release_table, &mut mask)
+}
+
+extern "C" fn release_table(table: u32, mask: *mut u64) -> i64 {
+    if let Some(header) = TABLE_HEADERS.get_ptr_mut(table) {
+        // SAFETY: `mask` is what `walk` was given; the header is a map element under the lock.
+        unsafe { (*header).slots &= *mask as u16 };
+    }
+    0
+}
+
+/// What a clearing loop needs to know.
+struct Clearing {
+    slot: u32,
+    from: u32,
+    limit: u32,
+}
+
+/// `Op::Clear`.
+#[inline(never)]
+pub fn clear(call: &Call<'_>, detail: &mut Detail) -> Outcome {
+    let shadow = shadow(call, slot_state::STAGING, detail)?;
+    let (places, members) = (VIP_PLACES.load(), MEMBERS_MAX.load());
+    // SAFETY: the header is a map element under the lock.
+    let (vips_done, members_done) =
+        unsafe { ((*shadow.header).cleared_vips, (*shadow.header).cleared_members) };
+    let left = places.saturating_sub(vips_done);
+    if left > 0 {
+        let turns = left.min(CLEARS);
+        let mut state = Clearing { slot: shadow.slot, from: vips_done, limit: places };
+        walk(turns, clear_vip, &mut state)?;
+        walk(FILTER_WORDS, clear_filter, &mut state)?;
+        // SAFETY: as above.
+        unsafe { (*shadow.header).cleared_vips = vips_done.wrapping_add(turns) };
+    } else {
+        let turns = members.saturating_sub(members_done).min(CLEARS);
+        let mut state = Clearing { slot: shadow.slot, from: members_done, limit: members };
+        walk(turns, clear_member, &mut state)?;
+        // SAFETY: as above.
+        unsafe { (*shadow.header).cleared_members = members_done.wrapping_add(turns) };
+    }
+    // SAFETY: as above.
+    unsafe {
+        detail[0] = u64::from(places.saturating_sub((*shadow.header).cleared_vips))
+            + u64::from(members.saturating_sub((*shadow.header).cleared_members));
+    }
+    Ok(())
+}
+
+extern "C" fn clear_vip(turn: u32, state: *mut Clearing) -> i64 {
+    // SAFETY: what `walk` was given.
+    let state = unsafe { &*state };
+    let place = state.from.wrapping_add(turn);
+    if place < state.limit {
+        if let Some(entry) = VIPS.get_ptr_mut(state.slot * state.limit + place) {
+            // SAFETY: a place of SHADOW under the lock.
+            unsafe { entry.write(VipEntry::new_zeroed()) };
+        }
+    }
+    0
+}
+
+extern "C" fn clear_filter(turn: u32, state: *mut Clearing) -> i64 {
+    // SAFETY: what `walk` was given.
+    let slot = unsafe { (*state).slot };
+    if let Some(word) = FILTERS.get_ptr_mut(slot * FILTER_WORDS + turn) {
+        // SAFETY: a word of SHADOW's filter under the lock.
+        unsafe { word.write(0) };
+    }
+    0
+}
+
+extern "C" fn clear_member(turn: u32, state: *mut Clearing) -> i64 {
+    // SAFETY: what `walk` was given.
+    let state = unsafe { &*state };
+    if let Some(member) = MEMBERS.get_ptr_mut(state.from.wrapping_add(turn)) {
+        let keep = !(1u8 << (state.slot & 7));
+        // SAFETY: a map element under the lock; only SHADOW's bits change.
+        unsafe {
+            (*member).slots &= keep;
+            (*member).drains &= keep;
+        }
+    }
+    0
+}
+
+/// Whether SHADOW has been cleared wholly.
+#[inline(always)]
+pub fn cleared(header: *const SlotHeader) -> bool {
+    // SAFETY: an element of the header map under the lock.
+    unsafe {
+        (*header).cleared_vips >= VIP_PLACES.load() && (*header).cleared_members >= MEMBERS_MAX.load()
+    }
+}
+
+/// `Op::Abandon`.
+#[inline(never)]
+pub fn abandon(call: &Call<'_>, _detail: &mut Detail) -> Outcome {
+    let record = call.record()?;
+    if record.flags & control_flag::TRIAL != 0 {
+        return Err(Refusal::TrialOn);
+    }
+    call.writer.publish(|record| ControlRecord { shadow: NO_SLOT, shadow_generation: 0, ..record });
+    Ok(())
+}
+
+/// `Op::Clock`.
+#[inline(always)]
+pub fn clock(detail: &mut Detail) -> Outcome {
+    detail[0] = now();
+    detail[1] = jiffies();
+    Ok(())
+}

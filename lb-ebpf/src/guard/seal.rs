@@ -1,0 +1,191 @@
+//! Sealing SHADOW: every VIP compared with ACTIVE's (K4), everything announced is there (K3).
+
+use lb_common::control::ControlRecord;
+use lb_common::guard::Refusal;
+use lb_common::invariant::{MILLION, Step, classify, moved, ppm};
+use lb_common::slot::{CHUNK_ENTRIES, PoolEntry, VipEntry, chunks, slot_state, vip_kind};
+
+use super::begin::stale_base;
+use super::walk::walk;
+use super::{Call, Detail, Outcome, Shadow, shadow};
+use crate::control::now;
+use crate::maps::{self, TABLES, VIP_PLACES, VIPS};
+use crate::vips;
+
+/// What the walk over two tables carries.
+struct Comparison {
+    old: u32,
+    new: u32,
+    size: u32,
+    moved: u32,
+}
+
+/// `Op::SealVip`.
+#[inline(never)]
+pub fn seal_vip(call: &Call<'_>, detail: &mut Detail) -> Outcome {
+    let shadow = shadow(call, slot_state::STAGING, detail)?;
+    let active = u32::from(call.record()?.active);
+    let place = call.arg(0);
+    let places = VIP_PLACES.load();
+    detail[0] = u64::from(place);
+    if place >= places {
+        return Err(Refusal::OutOfRange);
+    }
+    let entry =
+        VIPS.get_ptr_mut(shadow.slot * places + place).ok_or(Refusal::OutOfRange)?;
+    // SAFETY: a map element under the lock.
+    let vip = unsafe { &*entry };
+    if vip.kind != vip_kind::VIP || vip.sealed_ppm != 0 {
+        return Err(Refusal::InUse);
+    }
+    let share = compare(&shadow, active, vip)?;
+    // SAFETY: map elements under the lock.
+    unsafe {
+        (*entry).sealed_ppm = share.wrapping_add(1);
+        let header = &mut *shadow.header;
+        header.vips_sealed = header.vips_sealed.wrapping_add(1);
+        if share > 0 {
+            header.vips_changed = header.vips_changed.wrapping_add(1);
+        }
+        if share > header.moved_ppm {
+            header.moved_ppm = share;
+        }
+    }
+    detail[0] = u64::from(share);
+    Ok(())
+}
+
+/// Share of the VIP's table that moves, ppm; a VIP that ACTIVE lacks moves nothing but is counted.
+#[inline(always)]
+fn compare(shadow: &Shadow, active: u32, vip: &VipEntry) -> Result<u32, Refusal> {
+    let header = shadow.header;
+    let Some(old) = vips::exact(active, &vip.address, vip.port, vip.protocol) else {
+        // SAFETY: a map element under the lock.
+        unsafe { (*header).vips_added = (*header).vips_added.wrapping_add(1) };
+        return Ok(0);
+    };
+    if old.forward != vip.forward {
+        // SAFETY: as above.
+        unsafe { (*header).encap_changed = (*header).encap_changed.wrapping_add(1) };
+    }
+    if old.pool != vip.pool || old.member_base != vip.member_base || old.table_size != vip.table_size
+    {
+        return Ok(MILLION as u32);
+    }
+    if old.table == vip.table {
+        return Ok(0);
+    }
+    let pool = maps::pool(shadow.slot, u32::from(vip.pool)).ok_or(Refusal::OutOfRange)?;
+    let count = entries_moved(pool, old, vip)?;
+    Ok(ppm(count, vip.table_size))
+}
+
+/// Entries that differ; remembered in the pool, since its VIPs mostly have the same old table.
+#[inline(always)]
+fn entries_moved(pool: *mut PoolEntry, old: &VipEntry, vip: &VipEntry) -> Result<u32, Refusal> {
+    // SAFETY: a map element under the lock.
+    unsafe {
+        if (*pool).compared_with == old.table {
+            return Ok((*pool).compared_moved);
+        }
+        let mut comparison =
+            Comparison { old: old.table_start, new: vip.table_start, size: vip.table_size, moved: 0 };
+        walk(chunks(vip.table_size), compare_chunk, &mut comparison)?;
+        (*pool).compared_with = old.table;
+        (*pool).compared_moved = comparison.moved;
+        Ok(comparison.moved)
+    }
+}
+
+extern "C" fn compare_chunk(turn: u32, comparison: *mut Comparison) -> i64 {
+    // SAFETY: what `walk` was given.
+    let comparison = unsafe { &mut *comparison };
+    let (Some(old), Some(new)) = (
+        TABLES.get(comparison.old.wrapping_add(turn)),
+        TABLES.get(comparison.new.wrapping_add(turn)),
+    ) else {
+        return 1;
+    };
+    let entries = comparison.size.wrapping_sub(turn.wrapping_mul(CHUNK_ENTRIES as u32));
+    comparison.moved = comparison.moved.wrapping_add(moved(old, new, entries));
+    0
+}
+
+/// What the walk over ACTIVE's VIPs carries.
+struct Removed {
+    active: u32,
+    shadow: u32,
+    places: u32,
+    count: u32,
+}
+
+/// `Op::Seal`.
+#[inline(never)]
+pub fn seal(call: &Call<'_>, detail: &mut Detail) -> Outcome {
+    let shadow = shadow(call, slot_state::STAGING, detail)?;
+    let record = call.record()?;
+    stale_base(call, record, detail)?;
+    complete(call, &shadow, detail)?;
+    let places = VIP_PLACES.load();
+    let mut removed =
+        Removed { active: u32::from(record.active), shadow: shadow.slot, places, count: 0 };
+    walk(places, count_removed, &mut removed)?;
+    // SAFETY: a map element under the lock.
+    let header = unsafe { &mut *shadow.header };
+    header.vips_removed = removed.count;
+    let step = Step {
+        added: header.vips_added,
+        removed: header.vips_removed,
+        changed: header.vips_changed,
+        encap: header.encap_changed,
+        moved_ppm: header.moved_ppm,
+    };
+    header.class = classify(&step, record.r1_ppm, record.r2_ppm) as u32;
+    header.sealed_ns = now();
+    header.state = slot_state::SEALED;
+    let generation = header.generation;
+    call.writer.publish(|record| ControlRecord { highest_generation: generation, ..record });
+    *detail = [
+        u64::from(header.class),
+        u64::from(header.moved_ppm),
+        u64::from(header.vips_added),
+        u64::from(header.vips_removed),
+        u64::from(header.vips_changed),
+        u64::from(header.encap_changed),
+        0,
+    ];
+    Ok(())
+}
+
+/// K3: what was announced is there and has been walked.
+#[inline(always)]
+fn complete(call: &Call<'_>, shadow: &Shadow, detail: &mut Detail) -> Outcome {
+    // SAFETY: a map element under the lock.
+    let header = unsafe { &*shadow.header };
+    let checks = [
+        (1, header.vips, call.arg(0)),
+        (1, header.vips_sealed, call.arg(0)),
+        (2, header.pools, call.arg(1)),
+        (2, header.pools_sealed, call.arg(1)),
+        (3, header.members, call.arg(2)),
+    ];
+    for (what, have, want) in checks {
+        if have != want {
+            *detail = [what, u64::from(have), u64::from(want), 0, 0, 0, 0];
+            return Err(Refusal::Incomplete);
+        }
+    }
+    Ok(())
+}
+
+extern "C" fn count_removed(turn: u32, removed: *mut Removed) -> i64 {
+    // SAFETY: what `walk` was given.
+    let removed = unsafe { &mut *removed };
+    let Some(old) = VIPS.get(removed.active * removed.places + turn) else { return 1 };
+    if old.kind == vip_kind::VIP
+        && vips::exact(removed.shadow, &old.address, old.port, old.protocol).is_none()
+    {
+        removed.count = removed.count.wrapping_add(1);
+    }
+    0
+}

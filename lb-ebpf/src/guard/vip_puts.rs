@@ -1,0 +1,138 @@
+//! VIPs of a slot: written where the packet path will look for them.
+
+use lb_common::guard::{COMMAND_LEN, PUTS, Refusal, VipPut};
+use lb_common::slot::{SlotHeader, VIP_PROBES, VipEntry, slot_state, vip_kind};
+use lb_common::wire::Frame;
+
+use super::begin::cleared;
+use super::{Call, Detail, Outcome, Shadow, shadow};
+use crate::maps::{self, FILTERS, TABLE_HEADERS, VIP_NAMES, VIP_PLACES, VIPS, VIPS_MAX};
+use crate::packet::XdpFrame;
+use crate::vips;
+
+const PUT_LEN: usize = size_of::<VipPut>();
+
+/// `Op::PutVips`.
+#[inline(never)]
+pub fn put_vips(call: &Call<'_>, detail: &mut Detail) -> Outcome {
+    let shadow = shadow(call, slot_state::STAGING, detail)?;
+    if !cleared(shadow.header) {
+        return Err(Refusal::Incomplete);
+    }
+    let count = call.arg(0) as usize;
+    for index in 0..PUTS {
+        if index >= count {
+            break;
+        }
+        put_vip(call, &shadow, COMMAND_LEN + index * PUT_LEN, detail)?;
+    }
+    Ok(())
+}
+
+#[inline(never)]
+fn put_vip(call: &Call<'_>, shadow: &Shadow, offset: usize, detail: &mut Detail) -> Outcome {
+    if offset > COMMAND_LEN + PUTS * PUT_LEN {
+        return Err(Refusal::Malformed);
+    }
+    let frame = XdpFrame::new(call.ctx);
+    let place: [u8; 4] = frame.read(offset).ok_or(Refusal::Malformed)?;
+    let bytes: [u8; size_of::<VipEntry>()] = frame.read(offset + 8).ok_or(Refusal::Malformed)?;
+    let place = u32::from_ne_bytes(place);
+    // SAFETY: VipEntry is made of integers: any bytes are one.
+    let put: VipEntry = unsafe { bytes.as_ptr().cast::<VipEntry>().read_unaligned() };
+    detail[0] = u64::from(place);
+    let target = vacant(shadow, place, &put)?;
+    let header = shadow.header;
+    let entry = if put.kind == vip_kind::VIP {
+        name(&frame, offset, u32::from(put.vip))?;
+        // SAFETY: a map element under the lock.
+        unsafe { (*header).vips = (*header).vips.wrapping_add(1) };
+        of_pool(shadow, header, &put)?
+    } else {
+        mark(shadow, &put);
+        VipEntry { table_start: 0, table_size: 0, ..put }
+    };
+    // SAFETY: a vacant place of SHADOW under the lock.
+    unsafe { target.write(VipEntry { sealed_ppm: 0, ..entry }) };
+    Ok(())
+}
+
+/// An empty place where the packet path finds this key, which the slot has not yet.
+#[inline(always)]
+fn vacant(shadow: &Shadow, place: u32, put: &VipEntry) -> Result<*mut VipEntry, Refusal> {
+    let places = VIP_PLACES.load();
+    let first = vips::place(&put.address, put.port, put.protocol);
+    let away = place.wrapping_sub(first) & (places - 1);
+    let kind_fits = match put.kind {
+        vip_kind::VIP => put.protocol != 0,
+        vip_kind::ADDRESS => put.protocol == 0 && put.port == 0,
+        _ => false,
+    };
+    if place >= places || away >= VIP_PROBES || !kind_fits {
+        return Err(Refusal::OutOfRange);
+    }
+    if vips::exact(shadow.slot, &put.address, put.port, put.protocol).is_some() {
+        return Err(Refusal::InUse);
+    }
+    let target = VIPS.get_ptr_mut(shadow.slot * places + place).ok_or(Refusal::OutOfRange)?;
+    // SAFETY: a map element under the lock.
+    if unsafe { (*target).kind } != vip_kind::EMPTY {
+        return Err(Refusal::InUse);
+    }
+    Ok(target)
+}
+
+#[inline(always)]
+fn name(frame: &XdpFrame, offset: usize, vip: u32) -> Outcome {
+    if vip >= VIPS_MAX.load() {
+        return Err(Refusal::OutOfRange);
+    }
+    let name: [u8; 64] = frame.read(offset + 72).ok_or(Refusal::Malformed)?;
+    let place = VIP_NAMES.get_ptr_mut(vip).ok_or(Refusal::OutOfRange)?;
+    // SAFETY: a map element under the lock.
+    unsafe { place.write(name) };
+    Ok(())
+}
+
+/// Completes a VIP with what its pool says; the pool must be of this generation and not walked.
+#[inline(always)]
+fn of_pool(
+    shadow: &Shadow,
+    header: *const SlotHeader,
+    put: &VipEntry,
+) -> Result<VipEntry, Refusal> {
+    let pool = maps::pool(shadow.slot, u32::from(put.pool)).ok_or(Refusal::OutOfRange)?;
+    // SAFETY: map elements under the lock.
+    unsafe {
+        if (*pool).generation != (*header).generation {
+            return Err(Refusal::Incomplete);
+        }
+        if (*pool).sealed != 0 {
+            return Err(Refusal::InUse);
+        }
+        if put.address.is_v4() {
+            (*pool).serves_v4 = 1;
+        } else {
+            (*pool).serves_v6 = 1;
+        }
+        let table = TABLE_HEADERS.get((*pool).table).ok_or(Refusal::OutOfRange)?;
+        Ok(VipEntry {
+            table_start: table.start,
+            table_size: table.size,
+            member_base: (*pool).member_base,
+            table: (*pool).table,
+            forward: (*pool).forward,
+            ..*put
+        })
+    }
+}
+
+/// Adds an address to the slot's filter.
+#[inline(always)]
+fn mark(shadow: &Shadow, put: &VipEntry) {
+    let (word, bit) = vips::filter_place(shadow.slot, &put.address);
+    if let Some(bits) = FILTERS.get_ptr_mut(word) {
+        // SAFETY: a map element under the lock.
+        unsafe { *bits |= bit };
+    }
+}

@@ -1,0 +1,130 @@
+//! Sending a packet on: next hop, MTU, outer header, MAC addresses.
+
+use aya_ebpf::helpers::generated::{bpf_redirect, bpf_xdp_adjust_head};
+use aya_ebpf::programs::XdpContext;
+use lb_common::counter::Reason;
+use lb_common::encap::{self, Inner, Sources};
+use lb_common::packet::{Packet, Role};
+use lb_common::slot::{NextHop, forward_mode, next_hop_flag};
+use lb_common::wire::{ETHERNET_LEN, Ethernet, Ipv4, Ipv6, ether_type};
+use zerocopy::network_endian::U16;
+use zerocopy::{Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::icmp;
+use crate::maps::{NEXT_HOPS, SOURCE_V4, SOURCE_V4_MASK, SOURCE_V6, SOURCE_V6_MASK};
+use crate::packet::write;
+use crate::pick::Choice;
+
+/// What became of a packet that was to be sent on.
+pub struct Sent {
+    /// Forwarded, answered or dropped, and why.
+    pub reason: Reason,
+    /// Interface to redirect to; 0 = back by the one it came from.
+    pub interface: u32,
+    /// Whether it would not have fitted.
+    pub too_big: bool,
+}
+
+#[derive(Clone, Copy, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Outer<T: Unaligned> {
+    ethernet: Ethernet,
+    ip: T,
+}
+
+/// Sends a packet to the backend that was chosen.
+#[inline(always)]
+pub fn send(ctx: &XdpContext, packet: &Packet, choice: &Choice) -> Sent {
+    let failed = |reason| Sent { reason, interface: 0, too_big: false };
+    let Some(hop) = NEXT_HOPS.get(u32::from(choice.member.next_hop)) else {
+        return failed(Reason::NoNextHop);
+    };
+    if hop.flags & next_hop_flag::RESOLVED == 0 {
+        return failed(Reason::NoNextHop);
+    }
+    let tunnelled = choice.member.forward == forward_mode::IPIP;
+    let to_v4 = choice.member.address.is_v4();
+    let overhead = if tunnelled { encap::overhead(to_v4) } else { 0 };
+    if u32::from(packet.ip_length) + u32::from(overhead) > u32::from(hop.mtu) {
+        let reason = icmp::too_big(ctx, packet, hop.mtu.saturating_sub(overhead));
+        return Sent { reason, interface: 0, too_big: true };
+    }
+    let written = match (tunnelled, to_v4) {
+        (false, _) => {
+            let family = if packet.is_v4 { ether_type::IPV4 } else { ether_type::IPV6 };
+            write(ctx, 0, ethernet(hop, family))
+        }
+        (true, true) => encap_v4(ctx, packet, choice, hop),
+        (true, false) => encap_v6(ctx, packet, choice, hop),
+    };
+    if !written {
+        return failed(Reason::NoHeadroom);
+    }
+    let reason = match packet.role {
+        Role::Error => Reason::IcmpError,
+        _ => Reason::Forwarded,
+    };
+    let came_by = ctx.ingress_ifindex() as u32;
+    let interface = if hop.interface == came_by { 0 } else { hop.interface };
+    Sent { reason, interface, too_big: false }
+}
+
+/// The XDP verdict that sends the packet out by another interface.
+#[inline(always)]
+pub fn redirect(interface: u32) -> u32 {
+    // SAFETY: the helper takes two numbers.
+    unsafe { bpf_redirect(interface, 0) as u32 }
+}
+
+#[inline(always)]
+fn ethernet(hop: &NextHop, ether_type: u16) -> Ethernet {
+    Ethernet {
+        destination: hop.destination,
+        source: hop.source,
+        ether_type: U16::new(ether_type),
+    }
+}
+
+#[inline(always)]
+fn inner(packet: &Packet) -> Inner {
+    Inner {
+        length: packet.ip_length,
+        is_v4: packet.is_v4,
+        tos: packet.tos,
+        dont_fragment: packet.dont_fragment,
+        id: packet.id,
+    }
+}
+
+#[inline(always)]
+fn sources() -> Sources {
+    Sources {
+        v4: SOURCE_V4.load(),
+        v4_mask: SOURCE_V4_MASK.load(),
+        v6: SOURCE_V6.load(),
+        v6_mask: SOURCE_V6_MASK.load(),
+    }
+}
+
+/// Moves the start of the packet by `bytes`, negative = room in front.
+#[inline(always)]
+pub fn move_head(ctx: &XdpContext, bytes: i32) -> bool {
+    // SAFETY: the context is the program's own; pointers into the packet are made anew after this.
+    unsafe { bpf_xdp_adjust_head(ctx.ctx, bytes) == 0 }
+}
+
+#[inline(always)]
+fn encap_v4(ctx: &XdpContext, packet: &Packet, choice: &Choice, hop: &NextHop) -> bool {
+    let ip: Ipv4 = encap::outer_v4(&inner(packet), choice.member.address, &sources(), choice.hash);
+    move_head(ctx, -(size_of::<Ipv4>() as i32))
+        && write(ctx, 0, Outer { ethernet: ethernet(hop, ether_type::IPV4), ip })
+}
+
+#[inline(always)]
+fn encap_v6(ctx: &XdpContext, packet: &Packet, choice: &Choice, hop: &NextHop) -> bool {
+    let ip: Ipv6 = encap::outer_v6(&inner(packet), choice.member.address, &sources(), choice.hash);
+    move_head(ctx, -(size_of::<Ipv6>() as i32))
+        && write(ctx, 0, Outer { ethernet: ethernet(hop, ether_type::IPV6), ip })
+}
+
+const _: () = assert!(size_of::<Outer<Ipv4>>() == ETHERNET_LEN + 20);

@@ -1,0 +1,60 @@
+//! Which VIP of a slot a packet is for.
+
+use lb_common::address::Address;
+use lb_common::hash;
+use lb_common::packet::FlowKey;
+use lb_common::slot::{FILTER_WORDS, VIP_PROBES, VipEntry, vip_kind};
+
+use crate::maps::{FILTERS, TAG_KEY, VIP_PLACES, vip};
+
+/// The word of a slot's address filter and the bit in it that belong to an address.
+#[inline(always)]
+pub fn filter_place(slot: u32, address: &Address) -> (u32, u64) {
+    let hash = hash::address(TAG_KEY.load(), address);
+    let word = (hash >> 6) as u32 & (FILTER_WORDS - 1);
+    (slot * FILTER_WORDS + word, 1 << (hash & 63))
+}
+
+/// False if no VIP of the slot has this address; true mostly if one has.
+#[inline(always)]
+pub fn may_have(slot: u32, address: &Address) -> bool {
+    let (word, bit) = filter_place(slot, address);
+    FILTERS.get(word).is_some_and(|bits| bits & bit != 0)
+}
+
+/// First place to look for a key, in the VIP table of any slot.
+#[inline(always)]
+pub fn place(address: &Address, port: u16, protocol: u8) -> u32 {
+    hash::vip(TAG_KEY.load(), address, port, protocol) as u32 & (VIP_PLACES.load() - 1)
+}
+
+/// The entry with exactly this key.
+#[inline(always)]
+pub fn exact(slot: u32, address: &Address, port: u16, protocol: u8) -> Option<&'static VipEntry> {
+    let first = place(address, port, protocol);
+    for probe in 0..VIP_PROBES {
+        let entry = vip(slot, first.wrapping_add(probe))?;
+        if entry.kind == vip_kind::EMPTY {
+            return None;
+        }
+        if entry.address == *address && entry.port == port && entry.protocol == protocol {
+            return Some(entry);
+        }
+    }
+    None
+}
+
+/// The VIP that a flow is for: its port's, else the address's port-0 VIP.
+#[inline(always)]
+pub fn of_flow(slot: u32, flow: &FlowKey) -> Option<&'static VipEntry> {
+    match exact(slot, &flow.destination, flow.destination_port, flow.protocol) {
+        Some(entry) => Some(entry),
+        None => exact(slot, &flow.destination, 0, flow.protocol),
+    }
+}
+
+/// Whether a VIP of the slot has this address.
+#[inline(always)]
+pub fn has_address(slot: u32, address: &Address) -> bool {
+    may_have(slot, address) && exact(slot, address, 0, 0).is_some()
+}

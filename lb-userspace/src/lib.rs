@@ -1,6 +1,7 @@
 //! lbguard.
 
 pub mod change;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod exit;

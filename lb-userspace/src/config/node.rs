@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256};
 
@@ -144,6 +145,32 @@ impl fmt::Display for Mac {
             let colon = if index == 0 { "" } else { ":" };
             write!(f, "{colon}{byte:02x}")
         })
+    }
+}
+
+/// The text is not a MAC address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a MAC address: write six pairs of hexadecimal digits, such as 02:00:00:00:00:01")]
+pub struct MacError;
+
+impl FromStr for Mac {
+    type Err = MacError;
+
+    /// Six pairs of hexadecimal digits with colons between them.
+    fn from_str(text: &str) -> Result<Self, MacError> {
+        let mut bytes = [0; 6];
+        let mut pairs = text.split(':');
+        for byte in &mut bytes {
+            let pair = pairs
+                .next()
+                .filter(|pair| pair.len() == 2)
+                .ok_or(MacError)?;
+            if !pair.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return Err(MacError);
+            }
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| MacError)?;
+        }
+        pairs.next().map_or(Ok(Self(bytes)), |_| Err(MacError))
     }
 }
 

@@ -1,0 +1,254 @@
+//! The rules of sense, as data. The functions that look for breaches are in the modules beside.
+//!
+//! Numbers from LB010: names and references; LB020: addresses; LB030: pools and tables; LB040: a
+//! change against what is committed; LB050: features that this version lacks. An id is never used
+//! again.
+
+use crate::config::{Rule, Severity};
+
+/// The rules of sense, by id.
+pub const SENSE_RULES: &[&Rule] = &[
+    &SAME_NAME,
+    &SAME_VIP,
+    &UNKNOWN_POOL,
+    &SERVICE,
+    &UNUSED_POOL,
+    &NAME_MEANS_TWO,
+    &NO_VIP,
+    &VIP_ADDRESS,
+    &BACKEND_ADDRESS,
+    &BACKEND_IS_VIP,
+    &SAME_BACKEND,
+    &FAMILY,
+    &SHARED_ADDRESS,
+    &NO_BACKEND,
+    &MIN_BACKENDS,
+    &TABLE_SIZE,
+    &TABLE_TOO_SMALL,
+    &MAX_SHARE,
+    &ENCAP_SOURCE,
+    &TABLES_FULL,
+    &NO_ROOM,
+    &HEALTH_TIMING,
+    &ONE_BACKEND,
+    &EMPTY,
+    &VIPS_HALVED,
+    &POOL_HALVED,
+    &POOL_DOUBLED,
+    &SERVICE_MOVED,
+    &NO_GUE,
+    &NO_FLAG,
+    &NO_HEALTH,
+    &NO_IDENTITY,
+    &NO_QUIC_ID,
+    &NO_ON_DEAD,
+    &NO_SLOW_START,
+    &NO_IDLE_TIMEOUT,
+    &NO_MTU,
+];
+
+/// The table below: each rule in one block.
+macro_rules! rules {
+    ($($name:ident = $id:literal, $severity:ident, $forceable:literal, $title:literal;
+       why $why:literal; example $example:literal; fix $fix:literal;)+) => {$(
+        #[doc = $id]
+        pub const $name: Rule = Rule {
+            id: $id,
+            severity: Severity::$severity,
+            forceable: $forceable,
+            title: $title,
+            why: $why,
+            example: $example,
+            fix: $fix,
+        };
+    )+};
+}
+
+rules! {
+    SAME_NAME = "LB010", Error, false, "Names are unique";
+    why "Counters, drains and numbers in the kernel follow the name: two things cannot share it.";
+    example "[[pool]]\nname = \"web\"\n\n[[pool]]\nname = \"web\"";
+    fix "Rename one of them, or remove it if it is a copy.";
+
+    SAME_VIP = "LB011", Error, false, "An address, port and protocol belong to one VIP";
+    why "A packet can go to one pool only; which of the two would be chance.";
+    example "two VIPs with address 203.0.113.10, port 80, tcp";
+    fix "Remove one of them, or give it another port.";
+
+    UNKNOWN_POOL = "LB012", Error, false, "The pool of a VIP exists";
+    why "The VIP would drop every packet.";
+    example "[[vip]]\npool = \"shop-wbe\"";
+    fix "Correct the name, or add the pool.";
+
+    SERVICE = "LB013", Error, true, "A VIP uses a pool of its own service";
+    why "Clients would reach another service's servers, which answer: health checks stay green \
+         while every user is out.";
+    example "[[vip]]\nservice = \"shop\"\npool = \"blog-web\"   # service = \"blog\"";
+    fix "Name a pool of the VIP's service.";
+
+    UNUSED_POOL = "LB014", Warning, true, "Every pool is used by a VIP";
+    why "A pool that nothing uses is often what is left of a mistake.";
+    example "[[pool]] that no [[vip]] names";
+    fix "Point a VIP at it, or remove it.";
+
+    NAME_MEANS_TWO = "LB015", Warning, true, "A backend name means one address";
+    why "`lbguard drain NAME` drains the name in every pool: two servers would go at once.";
+    example "web-1 is 10.0.1.11 in one pool and 10.0.2.11 in another";
+    fix "Rename one of them, or correct the address.";
+
+    NO_VIP = "LB016", Warning, true, "There is a VIP";
+    why "Without one nothing is forwarded.";
+    example "version = 1";
+    fix "Add a [[vip]], or leave the file alone if this host shall serve nothing.";
+
+    VIP_ADDRESS = "LB020", Error, false, "A VIP has a unicast address that clients can reach";
+    why "No packet could arrive for it, or far too many would.";
+    example "address = \"0.0.0.0\"";
+    fix "Use the address that clients connect to.";
+
+    BACKEND_ADDRESS = "LB021", Error, false, "A backend has a unicast address";
+    why "Packets sent there reach nobody, or this host itself.";
+    example "address = \"127.0.0.1\"";
+    fix "Use the server's own address.";
+
+    BACKEND_IS_VIP = "LB022", Error, false, "A backend is not one of the VIPs";
+    why "The balancer would send packets to itself, round and round.";
+    example "[[vip]] and [[pool.backend]] with address 203.0.113.10";
+    fix "Use the server's own address, not the one that clients connect to.";
+
+    SAME_BACKEND = "LB023", Error, true, "A server is in a pool once";
+    why "It would get twice its share, and draining one name would leave the other.";
+    example "web-1 and web-2 both with address 10.0.1.11";
+    fix "Correct the address, or remove one and raise the weight of the other.";
+
+    FAMILY = "LB024", Error, false, "The backends' address family suits the VIP and the mode";
+    why "The packets cannot be carried there: every one would be dropped.";
+    example "IPv6 VIP with IPv4 backends";
+    fix "l2: the same family. ipip: IPv4 over either, IPv6 over IPv6.";
+
+    SHARED_ADDRESS = "LB025", Warning, true, "A server belongs to one service";
+    why "If it is not meant to run both, one of the services is about to be sent to the wrong \
+         servers.";
+    example "10.0.1.11 in a pool of shop and in a pool of blog";
+    fix "Correct the address, unless the server does run both.";
+
+    NO_BACKEND = "LB030", Error, false, "A pool has a backend that takes new flows";
+    why "Every new connection to its VIPs would be dropped.";
+    example "all backends with weight = 0 or state = \"drain\"";
+    fix "Give at least one backend state = \"active\" and a weight above 0.";
+
+    MIN_BACKENDS = "LB031", Error, false, "A pool keeps its min_backends";
+    why "You said that fewer cannot carry the load; the guard in the kernel refuses it too.";
+    example "min_backends = 3 with two active backends";
+    fix "Bring backends back, or lower min_backends in a change of its own.";
+
+    TABLE_SIZE = "LB032", Error, false, "table_size is a prime from 251 to 1000003";
+    why "Only with a prime does each backend's walk reach every entry.";
+    example "table_size = 65536";
+    fix "Use 65537, or another prime from 251 to 1000003.";
+
+    TABLE_TOO_SMALL = "LB033", Error, true, "The table has an entry for every active backend";
+    why "A backend whose share is below one entry would get no traffic, and nobody would notice.";
+    example "weights 1 and 1000000 in a table of 65537 entries";
+    fix "Bring the weights closer together, or raise table_size.";
+
+    MAX_SHARE = "LB034", Error, false, "No backend holds more than max_share";
+    why "You said that one server cannot carry more; the guard in the kernel refuses it too.";
+    example "max_share = \"40%\" with two equal backends";
+    fix "Add backends, even out the weights, or raise max_share.";
+
+    ENCAP_SOURCE = "LB035", Error, false, "Encapsulation has an outer source address";
+    why "The data path cannot build the outer header without it.";
+    example "forward = \"ipip\" with no encap_source_v4 in agent.toml";
+    fix "Add encap_source_v4 or encap_source_v6 to agent.toml, then restart the agent.";
+
+    TABLES_FULL = "LB036", Error, false, "The configuration fits the kernel tables";
+    why "Kernel tables have their size from the agent's start and never grow.";
+    example "2000 VIPs with vips = 1024 in agent.toml";
+    fix "Raise the size in agent.toml [tables] and reload the program, or use fewer.";
+
+    NO_ROOM = "LB037", Warning, true, "Three generations of lookup tables fit side by side";
+    why "Running, last good and next are kept at once: a change of all pools would not fit.";
+    example "60 pools of 65537 entries with lookup_entries = 8388608";
+    fix "Raise lookup_entries in agent.toml [tables], or use a smaller table_size.";
+
+    HEALTH_TIMING = "LB038", Error, true, "A health check ends before the next begins";
+    why "Slow answers would pile up, and a slow server would look dead.";
+    example "interval = \"1s\", timeout = \"2s\"";
+    fix "Make timeout shorter than interval.";
+
+    ONE_BACKEND = "LB039", Warning, true, "A pool has more than one active backend";
+    why "When the only one fails, so does the service.";
+    example "a pool with one [[pool.backend]]";
+    fix "Add a second backend, if the service should survive a failure.";
+
+    EMPTY = "LB040", Error, true, "A change does not remove every VIP";
+    why "It would end all traffic at once: nearly always a wrong or truncated file.";
+    example "a file without [[vip]] while VIPs are running";
+    fix "Check the file; to stop serving on purpose, use `lbguard unload`.";
+
+    VIPS_HALVED = "LB041", Warning, true, "A change does not remove half of the VIPs";
+    why "So many at once is rare on purpose and common after a failed copy.";
+    example "10 VIPs running, 5 in the file";
+    fix "Check that the file is complete.";
+
+    POOL_HALVED = "LB042", Warning, true, "A change does not halve a pool";
+    why "The servers that are left take twice the load, all at once.";
+    example "10 active backends running, 5 in the file";
+    fix "Check the list; remove servers a few at a time.";
+
+    POOL_DOUBLED = "LB043", Warning, true, "A change does not double a pool";
+    why "Half of all flows move, and a wrong list of servers shows like this.";
+    example "5 active backends running, 10 in the file";
+    fix "Check the list; add servers a few at a time.";
+
+    SERVICE_MOVED = "LB044", Warning, true, "A server or VIP stays with its service";
+    why "Relabelling is how a wrong pool gets past LB013.";
+    example "10.0.1.11 serves blog now, and is in a pool of shop in the file";
+    fix "Check that the server was meant to change service.";
+
+    NO_GUE = "LB050", Error, false, "forward = \"gue\" is not supported by this version";
+    why "The data path cannot build the header; nothing would arrive.";
+    example "forward = \"gue\"";
+    fix "Use ipip, or l2 for servers on the same segment.";
+
+    NO_FLAG = "LB051", Error, false, "VIP flags are not supported by this version";
+    why "The VIP would behave as if the flag were not there.";
+    example "flags = [\"quic\"]";
+    fix "Remove the flag.";
+
+    NO_HEALTH = "LB052", Warning, true, "Health checks are not run by this version";
+    why "The check is kept in the configuration, but a dead server stays in the table.";
+    example "health = { type = \"tcp\", port = 80 }";
+    fix "Watch the servers by other means, and use `lbguard drain` for one that fails.";
+
+    NO_IDENTITY = "LB053", Warning, true, "Identity is not verified by this version";
+    why "It is kept in the configuration, but nobody asks whether the right service answers.";
+    example "identity = { header = \"x-service\", value = \"shop\" }";
+    fix "Verify the service by other means after a change.";
+
+    NO_QUIC_ID = "LB054", Error, false, "quic_id is not supported by this version";
+    why "Connections that change address would reach another server.";
+    example "quic_id = 7";
+    fix "Remove it.";
+
+    NO_ON_DEAD = "LB055", Error, false, "on_dead = keep and reset are not supported";
+    why "Flows of a dead server would move all the same.";
+    example "on_dead = \"reset\"";
+    fix "Remove it, or use on_dead = \"move\".";
+
+    NO_SLOW_START = "LB056", Error, false, "slow_start is not supported by this version";
+    why "A server that comes back would get its full share at once.";
+    example "slow_start = \"30s\"";
+    fix "Remove it; raise the weight in steps instead.";
+
+    NO_IDLE_TIMEOUT = "LB057", Error, false, "idle_timeout is not supported by this version";
+    why "Flows would be kept by the table's own age rule.";
+    example "idle_timeout = \"5m\"";
+    fix "Remove it.";
+
+    NO_MTU = "LB058", Error, false, "mtu is not supported by this version";
+    why "The next hop's MTU would be used whatever the file says.";
+    example "mtu = 1400";
+    fix "Remove it, and set the MTU of the interface or route.";
+}

@@ -1,0 +1,496 @@
+//! Cases as data: a sound file, one edit, the finding that must come of it.
+
+use super::{all_rules, check, check_against, check_bytes, render_findings, render_rule};
+use crate::config::{Config, MAX_BYTES, NodeConfig, Severity};
+
+const SOUND: &str = "version = 1
+
+[[vip]]
+name = \"shop-v4\"
+service = \"shop\"
+address = \"203.0.113.10\"
+port = 80
+protocol = \"tcp\"
+pool = \"shop-web\"
+
+[[pool]]
+name = \"shop-web\"
+service = \"shop\"
+forward = \"ipip\"
+table_size = 65537
+
+[[pool.backend]]
+name = \"web-1\"
+address = \"10.0.1.11\"
+weight = 100
+
+[[pool.backend]]
+name = \"web-2\"
+address = \"10.0.1.12\"
+weight = 100
+";
+
+const BLOG: &str = "
+[[pool]]
+name = \"blog-web\"
+service = \"blog\"
+forward = \"l2\"
+backend = [{ name = \"b1\", address = \"10.0.2.11\" }, { name = \"b2\", address = \"10.0.2.12\" }]
+";
+
+fn node() -> NodeConfig {
+    let text = "version = 1\ninterfaces = [\"eth0\"]\nfleet_seed = \"tests only\"\n\
+                encap_source_v4 = \"192.0.2.1\"\n[tables]\nvips = 3\npools = 3\nbackends = 6\n\
+                lookup_entries = 1000000";
+    NodeConfig::parse(text.as_bytes(), "agent.toml").unwrap()
+}
+
+fn sound() -> Config {
+    check(SOUND, "services.toml", &node())
+        .accepted()
+        .cloned()
+        .unwrap()
+}
+
+/// `LB0xx:line` of every finding, errors only.
+fn errors(text: &str) -> Vec<String> {
+    let report = check(text, "f", &node());
+    let errors = report.findings.iter().filter(|f| f.is_error());
+    errors
+        .map(|f| format!("{}:{}", f.rule.id, f.line))
+        .collect()
+}
+
+#[test]
+fn a_sound_file_has_no_findings() {
+    let report = check(SOUND, "services.toml", &node());
+    assert_eq!(report.findings, []);
+    let config = report.accepted().unwrap();
+    assert_eq!(config.vips.len(), 1);
+    assert_eq!(config.pools[0].backends[1].name, "web-2");
+}
+
+/// (what is replaced, by what, the errors that must come of it)
+type Edit = (&'static str, &'static str, &'static [&'static str]);
+
+const EDITS: &[Edit] = &[
+    // Form.
+    (
+        "port = 80\n",
+        "port = 80 protocol = \"tcp\"\n",
+        &["LB002:7"],
+    ),
+    ("port = 80\n", "prot = 80\n", &["LB004:3", "LB003:7"]),
+    ("weight = 100\n\n", "wieght = 100\n\n", &["LB003:20"]),
+    ("port = 80\n", "", &["LB004:3"]),
+    ("port = 80\n", "port = \"80\"\n", &["LB005:7"]),
+    ("port = 80\n", "port = 65536\n", &["LB006:7"]),
+    ("port = 80\n", "port = -1\n", &["LB006:7"]),
+    ("port = 80\n", "port = 99999999999999999999\n", &["LB006:7"]),
+    ("\"tcp\"", "\"tpc\"", &["LB006:8"]),
+    ("\"203.0.113.10\"", "\"shop.example\"", &["LB006:6"]),
+    ("\"203.0.113.10\"", "\"203.0.113.10:80\"", &["LB006:6"]),
+    ("\"203.0.113.10\"", "\"fe80::1%eth0\"", &["LB006:6"]),
+    ("version = 1\n", "", &["LB004:1"]),
+    ("version = 1\n", "version = 2\n", &["LB007:1"]),
+    ("version = 1\n", "version = \"1\"\n", &["LB005:1"]),
+    ("\"web-1\"", "\"web 1\"", &["LB008:18"]),
+    ("\"web-1\"", "\"\"", &["LB008:18"]),
+    ("weight = 100\n\n", "weight = -5\n\n", &["LB006:20"]),
+    ("weight = 100\n\n", "weight = 1.5\n\n", &["LB005:20"]),
+    ("weight = 100\n\n", "state = \"of\"\n\n", &["LB006:20"]),
+    ("table_size = 65537\n", "max_share = 1\n", &["LB005:15"]),
+    (
+        "table_size = 65537\n",
+        "max_share = \"0%\"\n",
+        &["LB006:15"],
+    ),
+    ("table_size = 65537\n", "min_backends = 0\n", &["LB006:15"]),
+    (
+        "table_size = 65537\n",
+        "health = { type = \"http\" }\n",
+        &["LB004:15"],
+    ),
+    (
+        "table_size = 65537\n",
+        "health = { type = \"tcp\", port = 80, path = \"/\" }\n",
+        &["LB006:15"],
+    ),
+    ("[[pool]]", "[pool]", &["LB005:11"]),
+    // Names and references.
+    ("\"web-2\"", "\"web-1\"", &["LB010:23"]),
+    ("pool = \"shop-web\"", "pool = \"shop-wbe\"", &["LB012:9"]),
+    (
+        "service = \"shop\"\nforward",
+        "service = \"blog\"\nforward",
+        &["LB013:9"],
+    ),
+    // Addresses.
+    ("203.0.113.10", "0.0.0.0", &["LB020:6"]),
+    ("203.0.113.10", "224.0.0.1", &["LB020:6"]),
+    ("203.0.113.10", "127.0.0.1", &["LB020:6"]),
+    ("203.0.113.10", "255.255.255.255", &["LB020:6"]),
+    (
+        "203.0.113.10",
+        "::ffff:203.0.113.10",
+        &["LB020:6", "LB024:9"],
+    ),
+    ("203.0.113.10", "ff02::1", &["LB020:6", "LB024:9"]),
+    ("10.0.1.11", "0.0.0.0", &["LB021:19"]),
+    ("10.0.1.11", "203.0.113.10", &["LB022:19"]),
+    ("10.0.1.12", "10.0.1.11", &["LB023:24"]),
+    ("203.0.113.10", "2001:db8::10", &["LB024:9"]),
+    // Pools.
+    ("100\n\n", "0\nstate = \"active\"\n\n", &[]),
+    ("table_size = 65537", "min_backends = 3", &["LB031:15"]),
+    ("table_size = 65537", "table_size = 65536", &["LB032:15"]),
+    ("table_size = 65537", "table_size = 241", &["LB032:15"]),
+    (
+        "table_size = 65537",
+        "table_size = 1000033",
+        &["LB036:0", "LB032:15"],
+    ),
+    ("weight = 100\n\n", "weight = 10000000\n\n", &["LB033:25"]),
+    (
+        "table_size = 65537",
+        "max_share = \"49.9%\"",
+        &["LB034:20", "LB034:25"],
+    ),
+    ("table_size = 65537", "max_share = \"50%\"", &[]),
+    ("10.0.1.11", "2001:db8::11", &["LB035:14"]),
+    (
+        "table_size = 65537",
+        "health = { type = \"tcp\", port = 80, interval = \"1s\", timeout = \"1s\" }",
+        &["LB038:15"],
+    ),
+    ("table_size = 65537", "table_size = 1000003", &["LB036:0"]),
+    // What this version cannot do.
+    ("\"ipip\"", "\"gue\"", &["LB050:14"]),
+    (
+        "port = 80\n",
+        "port = 80\nflags = [\"quic\", \"stateless\"]\n",
+        &["LB051:8", "LB051:8"],
+    ),
+    ("weight = 100\n\n", "quic_id = 7\n\n", &["LB054:20"]),
+    ("table_size = 65537", "on_dead = \"reset\"", &["LB055:15"]),
+    ("table_size = 65537", "slow_start = \"30s\"", &["LB056:15"]),
+    ("table_size = 65537", "idle_timeout = \"5m\"", &["LB057:15"]),
+    ("table_size = 65537", "mtu = 1400", &["LB058:15"]),
+];
+
+#[test]
+fn one_edit_gives_its_findings() {
+    let mut wrong = Vec::new();
+    for (from, to, expected) in EDITS {
+        let text = SOUND.replacen(from, to, 1);
+        assert_ne!(text, SOUND, "{from} is not in the sound file");
+        let found = errors(&text);
+        if found != *expected {
+            wrong.push(format!("{from} -> {to}: {found:?}, expected {expected:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_second_section_that_clashes() {
+    let vip = "[[vip]]\nname = \"shop-2\"\nservice = \"shop\"\naddress = \"203.0.113.10\"\n\
+               port = 80\nprotocol = \"tcp\"\npool = \"shop-web\"\n";
+    assert_eq!(errors(&format!("{SOUND}\n{vip}")), ["LB011:30"]);
+    assert_eq!(
+        errors(&format!("{SOUND}\n{}", vip.replace("80", "81"))),
+        [""; 0]
+    );
+    let same_name = vip.replace("80", "81").replace("shop-2", "shop-v4");
+    assert_eq!(errors(&format!("{SOUND}\n{same_name}")), ["LB010:28"]);
+    let one_line = SOUND.replace("[[vip]]", "[[vip_]]").replace("version = 1", "version = 1\n\
+        vip = [{ name = \"a\", service = \"shop\", address = \"203.0.113.9\", port = 1, protocol = \"tcp\", pool = \"shop-web\" }, \
+        { name = \"a\", service = \"shop\", address = \"203.0.113.9\", port = 2, protocol = \"tcp\", pool = \"shop-web\" }]");
+    assert!(
+        errors(&one_line).contains(&"LB010:2".to_owned()),
+        "{:?}",
+        errors(&one_line)
+    );
+    assert_eq!(
+        errors(&format!(
+            "{SOUND}{}",
+            &SOUND[SOUND.find("[[pool]]").unwrap()..]
+        )),
+        ["LB010:27"]
+    );
+}
+
+#[test]
+fn every_finding_is_reported_at_once() {
+    let text = SOUND
+        .replace("port = 80", "port = 70000")
+        .replace("10.0.1.11", "10.0.1.999")
+        .replace("65537", "65536")
+        .replace("name = \"web-2\"", "nmae = \"web-2\"");
+    assert_eq!(
+        errors(&text),
+        ["LB006:7", "LB006:19", "LB004:22", "LB003:23"]
+    );
+}
+
+#[test]
+fn the_service_rule_is_refused_and_can_be_forced() {
+    let text = format!("{SOUND}{BLOG}").replace("pool = \"shop-web\"", "pool = \"blog-web\"");
+    let report = check(&text, "services.toml", &node());
+    assert!(report.refused() && report.accepted().is_none());
+    let finding = report.findings.iter().find(|f| f.is_error()).unwrap();
+    assert_eq!(
+        (finding.rule.id, finding.line, finding.is_final()),
+        ("LB013", 9, false)
+    );
+    assert_eq!(report.config.unwrap().vips[0].pool, "blog-web");
+}
+
+#[test]
+fn a_final_error_gives_no_configuration() {
+    let report = check(&SOUND.replace("65537", "65536"), "f", &node());
+    assert!(report.findings[0].is_final());
+    assert_eq!(report.config, None);
+}
+
+#[test]
+fn more_than_the_kernel_tables_hold() {
+    let mut text = SOUND.to_owned();
+    for port in 1..=3 {
+        text.push_str(&format!(
+            "[[vip]]\nname = \"v{port}\"\nservice = \"shop\"\naddress = \"203.0.113.1\"\n\
+             port = {port}\nprotocol = \"tcp\"\npool = \"shop-web\"\n"
+        ));
+    }
+    assert_eq!(errors(&text), ["LB036:0"]);
+}
+
+#[test]
+fn warnings_do_not_refuse() {
+    let cases: &[(&str, &str, &[&str])] = &[
+        ("", BLOG, &["LB014:27"]),
+        ("weight = 100\n\n", "weight = 0\n\n", &["LB039:11"]),
+        ("table_size = 65537", "table_size = 400009", &["LB037:0"]),
+        (
+            "table_size = 65537",
+            "health = { type = \"tcp\", port = 80 }",
+            &["LB052:15"],
+        ),
+        ("table_size = 65537", "health = { type = \"none\" }", &[]),
+        (
+            "table_size = 65537",
+            "identity = { header = \"X-Service\", value = \"shop\" }",
+            &["LB053:15"],
+        ),
+        (
+            "",
+            "[[pool]]\nname = \"p2\"\nservice = \"shop\"\nforward = \"l2\"\nbackend = [{ name = \
+         \"web-1\", address = \"10.0.9.1\" }, { name = \"x\", address = \"10.0.9.2\" }]",
+            &["LB014:26", "LB015:30"],
+        ),
+        (
+            "",
+            "[[pool]]\nname = \"p2\"\nservice = \"blog\"\nforward = \"l2\"\nbackend = [{ name = \
+         \"web-1\", address = \"10.0.1.11\" }, { name = \"x\", address = \"10.0.1.12\" }]",
+            &["LB014:26", "LB025:30"],
+        ),
+    ];
+    for (from, to, expected) in cases {
+        let text = if from.is_empty() {
+            format!("{SOUND}{to}")
+        } else {
+            SOUND.replacen(from, to, 1)
+        };
+        let report = check(&text, "f", &node());
+        let found: Vec<_> = report
+            .findings
+            .iter()
+            .map(|f| format!("{}:{}", f.rule.id, f.line))
+            .collect();
+        assert_eq!(found, *expected, "{to}");
+        assert!(report.accepted().is_some());
+    }
+    let empty = check("version = 1", "f", &node());
+    assert_eq!(empty.findings[0].rule.id, "LB016");
+    assert!(empty.accepted().is_some());
+}
+
+#[test]
+fn noise_is_refused_quickly_and_briefly() {
+    let noise: Vec<u8> = (0..MAX_BYTES as u64)
+        .map(|n| u8::try_from((n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) & 0xff).unwrap())
+        .collect();
+    let printable: Vec<u8> = noise.iter().map(|b| b' ' + b % 95).collect();
+    let lines: Vec<u8> = noise
+        .iter()
+        .map(|b| if b % 8 == 0 { b'\n' } else { b'a' + b % 26 })
+        .collect();
+    let cases: Vec<(Vec<u8>, &str)> = vec![
+        (vec![], "LB001"),
+        (b" \n\t\n".to_vec(), "LB001"),
+        (b"version = 1\n\0\0".to_vec(), "LB001"),
+        (b"\xff\xfe\x00v".to_vec(), "LB001"),
+        (b"version = 1\n# caf\xe9\n".to_vec(), "LB001"),
+        (vec![b'a'; MAX_BYTES + 1], "LB001"),
+        (noise, "LB001"),
+        (printable, "LB002"),
+        (lines, "LB002"),
+        (vec![b'['; MAX_BYTES], "LB002"),
+        (
+            b"a = ".iter().copied().chain(vec![b'['; 1 << 20]).collect(),
+            "LB002",
+        ),
+        (
+            b"a = "
+                .iter()
+                .copied()
+                .chain(b"{b=".repeat(1 << 18))
+                .collect(),
+            "LB002",
+        ),
+        (b"[[vip]]\n".repeat(1 << 17), "LB004"),
+        (SOUND.as_bytes()[..SOUND.len() - 60].to_vec(), "LB002"),
+    ];
+    for (number, (bytes, rule)) in cases.iter().enumerate() {
+        let start = std::time::Instant::now();
+        let report = check_bytes(bytes, "f", &node());
+        assert!(report.refused() && report.config.is_none(), "case {number}");
+        assert_eq!(report.findings[0].rule.id, *rule, "case {number}");
+        assert!(report.findings.len() <= crate::config::MAX_FINDINGS);
+        assert!(
+            start.elapsed().as_secs() < 20,
+            "case {number}: {:?}",
+            start.elapsed()
+        );
+        println!(
+            "case {number}: {:?} {}",
+            start.elapsed(),
+            report.findings[0].message
+        );
+    }
+}
+
+#[test]
+fn a_file_cut_anywhere_is_refused_or_loses_whole_lines_only() {
+    for end in 0..SOUND.len() {
+        let report = check(&SOUND[..end], "f", &node());
+        // What remains acceptable: the last section's optional line, or nothing but a version.
+        let optional = end > SOUND.rfind("\"10.0.1.12\"").unwrap();
+        let nothing = end <= SOUND.find("[[vip]]").unwrap();
+        let one_pool_less = end <= SOUND.rfind("[[pool.backend]]").unwrap()
+            && end >= SOUND.find("10.0.1.11\"").unwrap();
+        if !optional && !nothing && !one_pool_less {
+            assert!(report.refused(), "cut at {end}: {}", &SOUND[..end]);
+        }
+    }
+}
+
+#[test]
+fn steps_from_the_committed_configuration() {
+    let ids = |old: &Config, new: &Config| {
+        check_against(old, new, "f")
+            .iter()
+            .map(|f| f.rule.id)
+            .collect::<Vec<_>>()
+    };
+    let old = sound();
+    assert_eq!(ids(&old, &old), [""; 0]);
+    assert_eq!(ids(&old, &Config::default()), ["LB040"]);
+    assert_eq!(ids(&Config::default(), &old), [""; 0]);
+    assert_eq!(ids(&Config::default(), &Config::default()), [""; 0]);
+
+    let mut halved = old.clone();
+    halved.pools[0].backends[0].weight = 0;
+    assert_eq!(ids(&old, &halved), ["LB042"]);
+    let mut doubled = old.clone();
+    for n in 3..=4 {
+        let mut backend = old.pools[0].backends[0].clone();
+        backend.name = format!("web-{n}");
+        doubled.pools[0].backends.push(backend);
+    }
+    assert_eq!(ids(&old, &doubled), ["LB043"]);
+
+    let mut relabelled = old.clone();
+    relabelled.vips[0].service = "blog".to_owned();
+    relabelled.pools[0].service = "blog".to_owned();
+    assert_eq!(ids(&old, &relabelled), ["LB044", "LB044"]);
+
+    let mut many = old.clone();
+    for n in 0..4 {
+        let mut vip = old.vips[0].clone();
+        vip.name = format!("v{n}");
+        vip.port = 1000 + n;
+        many.vips.push(vip);
+    }
+    assert_eq!(ids(&many, &old), ["LB041"]);
+}
+
+#[test]
+fn rules_are_complete_and_ids_unique() {
+    let mut ids: Vec<_> = all_rules().map(|rule| rule.id).collect();
+    let count = ids.len();
+    assert!(ids.is_sorted(), "{ids:?}");
+    ids.dedup();
+    assert_eq!(ids.len(), count);
+    for rule in all_rules() {
+        assert!(rule.id.len() == 5 && rule.id.starts_with("LB"));
+        for text in [rule.title, rule.why, rule.example, rule.fix] {
+            assert!(!text.is_empty(), "{}", rule.id);
+        }
+        assert!(
+            rule.severity == Severity::Error || rule.forceable,
+            "{}",
+            rule.id
+        );
+        assert!(render_rule(rule).contains(rule.id));
+    }
+}
+
+#[test]
+fn text_as_the_operator_sees_it() {
+    let text = format!("{SOUND}{BLOG}")
+        .replace("pool = \"shop-web\"", "pool = \"blog-web\"")
+        .replace("65537", "65536");
+    let report = check(&text, "services.toml", &node());
+    let shown = render_findings(&report.findings, 3);
+    assert_eq!(shown, GOLDEN);
+    assert!(shown.lines().all(|line| line.chars().count() <= 80));
+}
+
+const GOLDEN: &str = "\
+services.toml:9: error[LB013] VIP `shop-v4` is of service `shop`, but its pool
+    `blog-web` is of service `blog` (line 29)
+  why: Clients would reach another service's servers, which answer: health
+       checks stay green while every user is out.
+  fix: Use a pool of service `shop`: `shop-web`.
+services.toml:11: warning[LB014] pool `shop-web` is used by no VIP
+  why: A pool that nothing uses is often what is left of a mistake.
+  fix: Point a VIP at it, or remove it.
+services.toml:15: error[LB032] pool `shop-web` has table_size 65536, which is
+    not a prime
+  why: Only with a prime does each backend's walk reach every entry.
+  fix: Nearest that works: 65521 or 65537. 65537 suits most pools.
+... and 3 more; correct these first
+";
+
+#[test]
+fn json_has_all_that_the_text_has() {
+    let report = check(&SOUND.replace("65537", "65536"), "services.toml", &node());
+    let json = serde_json::to_value(&report).unwrap();
+    let finding = &json["findings"][0];
+    assert_eq!(finding["file"], "services.toml");
+    assert_eq!(finding["line"], 15);
+    assert_eq!(finding["rule"], "LB032");
+    assert_eq!(finding["severity"], "error");
+    assert_eq!(finding["forceable"], false);
+    assert_eq!(json["errors"], 1);
+    assert_eq!(json["omitted"], 0);
+}
+
+#[test]
+fn messages_cannot_drive_a_terminal() {
+    let text = SOUND.replace("\"tcp\"", "\"\\u001b[2Jtcp\"");
+    let shown = render_findings(&check(&text, "a\u{1b}b", &node()).findings, 0);
+    assert!(!shown.contains('\u{1b}'), "{shown}");
+    assert!(shown.contains("LB006"), "{shown}");
+}

@@ -1,0 +1,67 @@
+//! Features that the file format has and this version's data path has not. Each is reported under
+//! a rule of its own, never ignored; when one is built, its line here and its rule's use go.
+
+use super::rules::{
+    NO_FLAG, NO_GUE, NO_HEALTH, NO_IDENTITY, NO_IDLE_TIMEOUT, NO_MTU, NO_ON_DEAD, NO_QUIC_ID,
+    NO_SLOW_START,
+};
+use crate::config::{DraftPool, Forward, Lines, Log, OnDead, Pool, Rule, Vip};
+
+type Uses = fn(&Pool) -> bool;
+
+/// Key, its rule, and whether a pool uses it.
+const POOL_FEATURES: &[(&str, &Rule, Uses)] = &[
+    ("forward", &NO_GUE, |pool| pool.forward == Forward::Gue),
+    ("health", &NO_HEALTH, |pool| pool.health.is_some()),
+    ("identity", &NO_IDENTITY, |pool| pool.identity.is_some()),
+    ("on_dead", &NO_ON_DEAD, |pool| pool.on_dead != OnDead::Move),
+    ("slow_start", &NO_SLOW_START, |pool| {
+        pool.slow_start.is_some()
+    }),
+    ("idle_timeout", &NO_IDLE_TIMEOUT, |pool| {
+        pool.idle_timeout.is_some()
+    }),
+    ("mtu", &NO_MTU, |pool| pool.mtu.is_some()),
+];
+
+/// What a pool and its backends ask for in vain.
+pub fn pool(draft: &DraftPool, log: &mut Log) {
+    for (key, rule, uses) in POOL_FEATURES {
+        if uses(&draft.pool) {
+            log.add(
+                rule,
+                draft.lines.of(key),
+                format_args!("pool `{}`: {}", draft.pool.name, rule.title),
+                format_args!("{}", rule.fix),
+            );
+        }
+    }
+    for (backend, lines) in draft.pool.backends.iter().zip(&draft.backends) {
+        if backend.quic_id.is_some() {
+            log.add(
+                &NO_QUIC_ID,
+                lines.of("quic_id"),
+                format_args!(
+                    "backend `{}` in pool `{}`: {}",
+                    backend.name, draft.pool.name, NO_QUIC_ID.title
+                ),
+                format_args!("{}", NO_QUIC_ID.fix),
+            );
+        }
+    }
+}
+
+/// What a VIP asks for in vain.
+pub fn vip(vip: &Vip, lines: &Lines, log: &mut Log) {
+    for flag in &vip.flags {
+        log.add(
+            &NO_FLAG,
+            lines.of("flags"),
+            format_args!(
+                "VIP `{}`: flag `{flag}` is not supported by this version",
+                vip.name
+            ),
+            format_args!("{}", NO_FLAG.fix),
+        );
+    }
+}

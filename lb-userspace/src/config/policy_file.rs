@@ -1,0 +1,79 @@
+//! Reads `policy.toml` into a [`Policy`].
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::finding::TextLog;
+use super::load::{LoadError, load, parse};
+use super::policy::Policy;
+use super::section::{Section, parse_toml};
+use super::services::read_version;
+
+impl Policy {
+    /// Reads and checks the file; the defaults when there is none.
+    pub fn load(path: &Path) -> Result<Self, LoadError> {
+        match load(path, "", read_policy) {
+            Err(LoadError::Missing { .. }) => Ok(Self::default()),
+            result => result,
+        }
+    }
+
+    /// Checks bytes at hand; `file` is the name for messages.
+    pub fn parse(bytes: &[u8], file: &str) -> Result<Self, LoadError> {
+        parse(bytes, file, read_policy)
+    }
+}
+
+fn read_policy(log: &mut TextLog<'_>) -> Option<Policy> {
+    let document = parse_toml(log)?;
+    let mut top = Section::top(&document);
+    read_version(&mut top, log);
+    let limits = top.take(log, "limits", "[limits]");
+    top.finish(log);
+    let Some(limits) = limits else {
+        return Some(Policy::default());
+    };
+    read_limits(limits.section(log)?, log)
+}
+
+fn read_limits(mut section: Section<'_>, log: &mut TextLog<'_>) -> Option<Policy> {
+    let default = Policy::default();
+    let seconds = Duration::from_secs;
+    let s = &mut section;
+    let lease = s.take(log, "lease", "lease = \"3s\"");
+    let lease = lease.and_then(|e| e.duration(log, Duration::from_millis(500), seconds(60)));
+    let max_entry = s.take(log, "confirm_within_max", "confirm_within_max = \"1h\"");
+    let longest = Duration::from_hours(24);
+    let max = max_entry.and_then(|e| e.duration(log, seconds(1), longest));
+    let max = max.unwrap_or(default.confirm_within_max);
+    // The default gives way to a smaller maximum; what the file says does not.
+    let within = s.take(log, "confirm_within", "confirm_within = \"120s\"");
+    let within = within.and_then(|e| e.duration(log, seconds(1), max));
+    let r1 = s.take(log, "r1_moved", "r1_moved = 10");
+    let r1 = r1
+        .and_then(|e| e.integer(log, 0, 100))
+        .unwrap_or(default.r1_moved);
+    let r2_entry = s.take(log, "r2_moved", "r2_moved = 34");
+    let r2 = r2_entry
+        .as_ref()
+        .and_then(|e| e.integer(log, 0, 100))
+        .unwrap_or(default.r2_moved);
+    let at = section.offset();
+    section.finish(log);
+    if r2 < r1 {
+        log.add(
+            &super::rules::BAD_VALUE,
+            at,
+            format_args!("`r2_moved` ({r2}) is below `r1_moved` ({r1})"),
+            format_args!("Class R2 allows more than R1: raise r2_moved or lower r1_moved."),
+        );
+        return None;
+    }
+    Some(Policy {
+        lease: lease.unwrap_or(default.lease),
+        confirm_within: within.unwrap_or(default.confirm_within.min(max)),
+        confirm_within_max: max,
+        r1_moved: r1,
+        r2_moved: r2,
+    })
+}

@@ -16,6 +16,8 @@ mod rules;
 mod unsupported;
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod laws;
 #[cfg(test)]
 mod tests;

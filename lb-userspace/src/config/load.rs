@@ -1,5 +1,6 @@
 //! Loading of `agent.toml` and `policy.toml`: all findings at once, or the checked type.
 
+use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 
@@ -84,7 +85,7 @@ fn lines(findings: &[Finding], omitted: usize) -> String {
         .collect::<Vec<_>>()
         .join("\n");
     if omitted > 0 {
-        text.push_str(&format!("\n... and {omitted} more"));
+        let _ = write!(text, "\n... and {omitted} more");
     }
     text
 }

@@ -177,7 +177,7 @@ fn policy_edits() {
     let text = b"version = 1\n[limits]\nconfirm_within_max = \"60s\"\n";
     assert_eq!(
         Policy::parse(text, "f").unwrap().confirm_within,
-        Duration::from_secs(60)
+        Duration::from_mins(1)
     );
 }
 

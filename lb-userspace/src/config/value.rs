@@ -133,7 +133,7 @@ impl<'t> Entry<'t> {
             self.wrong_type(log, "a list of strings");
             return strings;
         };
-        for item in items.iter() {
+        for item in items {
             let DeValue::String(text) = item.get_ref() else {
                 self.wrong_type(log, "a list of strings");
                 break;

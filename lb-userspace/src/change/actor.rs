@@ -43,6 +43,20 @@ impl Actor {
         }
     }
 
+    /// A user of whom nothing but the number is known; `u32::MAX` is the kernel.
+    /// Reads no file.
+    pub fn by_uid(uid: u32) -> Self {
+        match uid {
+            u32::MAX => Self::kernel(),
+            uid => Self {
+                uid,
+                user: format!("uid {uid}"),
+                pid: 0,
+                command: String::new(),
+            },
+        }
+    }
+
     /// The kernel itself: deadman, breaker.
     pub fn kernel() -> Self {
         Self {

@@ -11,7 +11,12 @@
 //! was committed. No third file says either, so none can disagree.
 
 pub mod actor;
+pub mod cause;
+pub mod diff;
 pub mod journal;
+pub mod ledger;
+pub mod machine;
+pub mod store;
 
 use jiff::Timestamp;
 

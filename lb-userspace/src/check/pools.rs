@@ -1,5 +1,8 @@
 //! Rules about pools, their lookup tables and the kernel's capacity.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use lb_common::maglev::{MAX_TABLE, MIN_TABLE, is_prime, is_table_size};
 
 use super::rules::{
@@ -201,12 +204,22 @@ fn health_timing(draft: &DraftPool, log: &mut Log) {
 pub fn capacity(draft: &Draft, node: &NodeConfig, log: &mut Log) {
     let pools = || draft.pools.iter().map(|p| &p.pool);
     let backends: usize = pools().map(|pool| pool.backends.len()).sum();
+    let on_segment: BTreeSet<IpAddr> = pools()
+        .filter(|pool| pool.forward == Forward::L2)
+        .flat_map(|pool| pool.backends.iter().map(|b| b.address))
+        .collect();
     let entries: u64 = pools().map(entries_of).fold(0, u64::saturating_add);
     let tables = &node.tables;
     let limits = [
         ("VIPs", draft.vips.len() as u64, "vips", tables.vips),
         ("pools", draft.pools.len() as u64, "pools", tables.pools),
         ("backends", backends as u64, "backends", tables.backends),
+        (
+            "l2 backends",
+            on_segment.len() as u64,
+            "nexthops",
+            tables.nexthops,
+        ),
         (
             "lookup table entries",
             entries,
@@ -224,11 +237,28 @@ pub fn capacity(draft: &Draft, node: &NodeConfig, log: &mut Log) {
             );
         }
     }
-    for draft in draft
-        .pools
-        .iter()
-        .filter(|p| p.pool.backends.len() > MAX_BACKENDS)
-    {
+    room_for_a_change(entries, tables.lookup_entries.into(), log);
+    for draft in &draft.pools {
+        numbers_suffice(draft, log);
+    }
+}
+
+fn room_for_a_change(entries: u64, limit: u64, log: &mut Log) {
+    if entries <= limit && entries.saturating_mul(3) > limit {
+        log.add(
+            &NO_ROOM,
+            0,
+            format_args!(
+                "the pools need {entries} lookup table entries; three times as many do not fit \
+                 the {limit} there are"
+            ),
+            format_args!("{}", NO_ROOM.fix),
+        );
+    }
+}
+
+fn numbers_suffice(draft: &DraftPool, log: &mut Log) {
+    if draft.pool.backends.len() > MAX_BACKENDS {
         log.add(
             &TABLES_FULL,
             draft.lines.header(),
@@ -237,18 +267,6 @@ pub fn capacity(draft: &Draft, node: &NodeConfig, log: &mut Log) {
                 draft.pool.name
             ),
             format_args!("Split the pool."),
-        );
-    }
-    let limit = u64::from(tables.lookup_entries);
-    if entries <= limit && entries.saturating_mul(3) > limit {
-        log.add(
-            &NO_ROOM,
-            0,
-            format_args!(
-                "the pools need {entries} lookup table entries, three times of which do \
-                          not fit the {limit} there are"
-            ),
-            format_args!("{}", NO_ROOM.fix),
         );
     }
 }

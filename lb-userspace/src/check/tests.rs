@@ -222,6 +222,18 @@ fn a_second_section_that_clashes() {
     );
 }
 
+/// DESIGN section 7 shows the format: what it shows must be accepted.
+#[test]
+fn the_design_example_is_accepted() {
+    let design = include_str!("../../../docs/DESIGN.md");
+    let from = design.find("```toml\n").unwrap() + "```toml\n".len();
+    let to = from + design[from..].find("```").unwrap();
+    let report = check(&design[from..to], "DESIGN.md", &node());
+    let ids: Vec<_> = report.findings.iter().map(|f| f.rule.id).collect();
+    assert_eq!(ids, ["LB039", "LB052", "LB053"]);
+    assert_eq!(report.accepted().unwrap().pools[0].table_size, 65537);
+}
+
 #[test]
 fn every_finding_is_reported_at_once() {
     let text = SOUND
@@ -365,6 +377,25 @@ services.toml:15: error[LB032] pool `shop-web` has table_size 65536, which is
   fix: Nearest that works: 65521 or 65537. 65537 suits most pools.
 ... and 3 more; correct these first
 ";
+
+#[test]
+fn syntax_errors_show_the_line() {
+    let shown = |text: &str| {
+        let report = check(text, "services.toml", &node());
+        render_findings(&report.findings[..1], 0)
+    };
+    assert_eq!(
+        shown(&SOUND.replace("port = 80", "port 80")),
+        "services.toml:7: error[LB002] not TOML: `port 80` (key with no value, expected\n    \
+         `=`)\n  why: Text that can be read in two ways would be applied in the wrong one.\n  \
+         fix: Correct the line; it has the form: key = value\n"
+    );
+    let cut = shown(&SOUND[..SOUND.find(".1.12").unwrap()]);
+    assert!(
+        cut.contains("services.toml:24: error[LB002] the file ends in the middle"),
+        "{cut}"
+    );
+}
 
 #[test]
 fn json_has_all_that_the_text_has() {

@@ -77,19 +77,20 @@ pub fn parse_toml<'t>(log: &mut TextLog<'t>) -> Option<Spanned<DeTable<'t>>> {
     for error in errors {
         let at = offset(&error);
         let message = error.message().lines().next().unwrap_or_default();
+        let line = quoted(log.source.line_at(at));
         if log.source.ends_at(at) {
             log.add(
                 &SYNTAX,
                 at,
-                format_args!("the file ends in an unfinished line: {message}"),
+                format_args!("the file ends in the middle of something: {line} ({message})"),
                 format_args!("Complete it; if the file was copied here, the copy was cut short."),
             );
         } else {
             log.add(
                 &SYNTAX,
                 at,
-                format_args!("not TOML: {message}"),
-                format_args!("Correct the line, then check again."),
+                format_args!("not TOML: {line} ({message})"),
+                format_args!("Correct the line; it has the form: key = value"),
             );
         }
     }

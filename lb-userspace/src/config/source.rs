@@ -94,6 +94,14 @@ impl Source {
         self.line_starts.partition_point(|start| *start <= offset)
     }
 
+    /// The line that a byte offset is in, without blanks around it.
+    pub fn line_at(&self, offset: usize) -> &str {
+        let index = self.line_of(offset).saturating_sub(1);
+        let start = self.line_starts.get(index).copied().unwrap_or(0);
+        let rest = self.text.get(start..).unwrap_or_default();
+        rest.lines().next().unwrap_or_default().trim()
+    }
+
     /// Whether nothing but blanks follows the offset.
     pub fn ends_at(&self, offset: usize) -> bool {
         self.text

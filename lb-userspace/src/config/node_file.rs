@@ -121,16 +121,20 @@ fn interface_problem(name: &str) -> Option<String> {
 
 fn read_seed(entry: &Entry<'_>, log: &mut TextLog<'_>) -> Option<FleetSeed> {
     let text = entry.text(log)?;
-    if text.len() < 8 {
-        // The seed itself stays out of messages: it is a secret.
-        entry.bad(
-            log,
-            "is shorter than 8 characters",
-            "Use the output of `openssl rand -hex 16`, the same on every balancer.",
-        );
-        return None;
-    }
-    Some(FleetSeed::from_text(text))
+    // The seed itself stays out of messages: it is a secret.
+    let problem = if text.len() < 8 {
+        "is shorter than 8 characters"
+    } else if text.starts_with("change me") {
+        "is still the placeholder, which everybody knows"
+    } else {
+        return Some(FleetSeed::from_text(text));
+    };
+    entry.bad(
+        log,
+        problem,
+        "Use the output of `openssl rand -hex 16`, the same on every balancer.",
+    );
+    None
 }
 
 fn read_path(entry: &Entry<'_>, log: &mut TextLog<'_>) -> Option<PathBuf> {

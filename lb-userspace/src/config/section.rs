@@ -241,7 +241,15 @@ impl<'t> Entry<'t> {
 
     /// Notes that the value has the wrong type.
     pub fn wrong_type(&self, log: &mut TextLog<'_>, wanted: &str) {
-        let found = self.value.get_ref().type_str();
+        let found = match self.value.get_ref() {
+            DeValue::String(_) => "a string",
+            DeValue::Integer(_) => "a whole number",
+            DeValue::Float(_) => "a number with a point",
+            DeValue::Boolean(_) => "true or false",
+            DeValue::Datetime(_) => "a date",
+            DeValue::Array(_) => "a list",
+            DeValue::Table(_) => "a table",
+        };
         log.add(
             &WRONG_TYPE,
             self.offset(),

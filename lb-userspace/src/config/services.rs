@@ -45,7 +45,7 @@ pub fn read_services(log: &mut TextLog<'_>) -> Draft {
     };
     let mut top = Section::top(&document);
     read_version(&mut top, log);
-    let vips = top.list(log, "vip", "[[vip]]", "vip");
+    let vips = top.list(log, "vip", "[[vip]]", "VIP");
     let pools = top.list(log, "pool", "[[pool]]", "pool");
     top.finish(log);
     Draft {

@@ -20,6 +20,8 @@ mod hostile;
 #[cfg(test)]
 mod laws;
 #[cfg(test)]
+mod shown;
+#[cfg(test)]
 mod tests;
 
 use std::path::Path;
@@ -32,7 +34,7 @@ use crate::config::{
 };
 
 pub use against::check_against;
-pub use render::{render_findings, render_rule};
+pub use render::{render_findings, render_rule, rules_page};
 pub use rules::SENSE_RULES;
 
 /// What a check found.

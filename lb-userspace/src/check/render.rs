@@ -36,11 +36,7 @@ pub fn render_findings(findings: &[Finding], omitted: usize) -> String {
 pub fn render_rule(rule: &Rule) -> String {
     let mut text = String::new();
     let level = severity(rule.severity);
-    let forced = match (rule.severity, rule.forceable) {
-        (Severity::Warning, _) => "",
-        (Severity::Error, true) => ", --force-unsafe passes over it",
-        (Severity::Error, false) => ", cannot be forced",
-    };
+    let forced = forced(rule);
     wrap(
         &mut text,
         "",
@@ -55,6 +51,40 @@ pub fn render_rule(rule: &Rule) -> String {
     text
 }
 
+/// All rules as a Markdown page: the configuration standards, `docs/RULES.md`.
+pub fn rules_page() -> String {
+    let mut page = String::from(
+        "# Configuration standards\n\n\
+         Every finding of `lbguard check` names one of these rules. Errors refuse the file (exit \
+         code 3);\nwarnings do not. `--force-unsafe` passes over the errors that say so, and never \
+         over the guard in\nthe kernel.\n\n\
+         This page is made from `lb-userspace/src/check/rules.rs` and \
+         `lb-userspace/src/config/rules.rs`;\na test keeps it in step.\n",
+    );
+    for rule in super::all_rules() {
+        let level = severity(rule.severity);
+        let forced = forced(rule);
+        let _ = write!(
+            page,
+            "\n## {}: {}\n\n_{level}{forced}_\n\n",
+            rule.id, rule.title
+        );
+        paragraph(&mut page, &format!("**Why.** {}", rule.why));
+        page.push('\n');
+        paragraph(&mut page, &format!("**Fix.** {}", rule.fix));
+        let _ = write!(page, "\n```text\n{}\n```\n", rule.example);
+    }
+    page
+}
+
+const fn forced(rule: &Rule) -> &'static str {
+    match (rule.severity, rule.forceable) {
+        (Severity::Warning, _) => "",
+        (Severity::Error, true) => ", --force-unsafe passes over it",
+        (Severity::Error, false) => ", cannot be forced",
+    }
+}
+
 const fn severity(severity: Severity) -> &'static str {
     match severity {
         Severity::Error => "error",
@@ -66,6 +96,14 @@ const fn severity(severity: Severity) -> &'static str {
 /// the line stays whole, so that it can be copied.
 fn wrap(text: &mut String, label: &str, words: &str) {
     let indent = if label.is_empty() { 4 } else { label.len() };
+    wrap_by(text, label, indent, words);
+}
+
+fn paragraph(text: &mut String, words: &str) {
+    wrap_by(text, "", 0, words);
+}
+
+fn wrap_by(text: &mut String, label: &str, indent: usize, words: &str) {
     text.push_str(label);
     let mut column = label.len();
     let mut first = true;

@@ -130,7 +130,8 @@ fn checked_size(len: usize) -> Result<u32, MaglevError> {
     }
 }
 
-/// Copies the backends that have weight into the scratch memory, sorted by key.
+/// Copies the backends that have weight into the scratch memory, and finds names that are there
+/// twice, wherever in the list.
 fn prepare<'s>(
     size: u32,
     backends: &[Weighted],

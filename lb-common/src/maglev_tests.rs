@@ -95,8 +95,8 @@ fn refusals() {
     let one = pool(&[1]);
     let mut zero_number = pool(&[1, 1]);
     zero_number[1].number = 0;
-    let mut same = pool(&[1, 1]);
-    same[1].key = same[0].key;
+    let mut same = pool(&[1, 1, 1, 1]);
+    same[3].key = same[0].key;
     let cases: &[(usize, &[Weighted], usize, MaglevError)] = &[
         (0, &one, 1, MaglevError::TableSize),
         (241, &one, 1, MaglevError::TableSize),
@@ -106,7 +106,7 @@ fn refusals() {
         (251, &[], 0, MaglevError::NoWeight),
         (251, &pool(&[0, 0]), 2, MaglevError::NoWeight),
         (251, &zero_number, 2, MaglevError::NumberZero),
-        (251, &same, 2, MaglevError::SameKey),
+        (251, &same, 4, MaglevError::SameKey),
     ];
     for (size, backends, scratch, error) in cases {
         let result = fill(

@@ -33,8 +33,10 @@ Examples:
   lbguard check services.toml
   lbguard check services.toml --json | jq .
 
-Exit: 0 no error found (warnings do not count), 1 the file could not be read,
-3 at least one error.";
+Tables and outer sources come from agent.toml, where there is one.
+
+Exit: 0 no error found (warnings do not count), 1 agent.toml could not be read,
+3 at least one error, or the file could not be read.";
 
 /// `lbguard apply --help`.
 pub const APPLY: &str = "\
@@ -147,8 +149,9 @@ Exit: 0 read, 1 no such generation on this host.";
 
 /// `lbguard diff --help`.
 pub const DIFF: &str = "\
-Example:
+Examples:
   lbguard diff 41 42
+  lbguard diff 0 42      # everything: generation 0 is the empty one
 
 Exit: 0 compared, whether or not they differ; 1 no such generation.";
 

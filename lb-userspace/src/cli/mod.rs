@@ -5,11 +5,18 @@
 //! it does nothing else.
 
 pub mod args;
+mod check;
 mod completions;
+pub mod diff;
 pub mod error;
 mod help;
+mod history;
 mod man;
+pub mod node;
 pub mod out;
+pub mod past;
+pub mod render;
+mod show;
 pub mod values;
 
 use std::path::Path;
@@ -102,6 +109,10 @@ fn run(cli: &Cli) -> ExitCode {
 
 fn dispatch(context: &Context, command: &Command) -> Result<ExitCode, CliError> {
     match command {
+        Command::Check(args) => check::run(context, args),
+        Command::History(args) => history::run(context, args),
+        Command::Show(args) => show::run(context, args),
+        Command::Diff(args) => diff::run(context, args),
         Command::Man(args) => man::run(context, args),
         Command::Completions(args) => completions::run(context, args),
         other => Err(not_in_this_build(other)),
@@ -137,5 +148,7 @@ fn tree() -> clap::Command {
     Cli::command()
 }
 
+#[cfg(test)]
+mod past_tests;
 #[cfg(test)]
 mod tests;

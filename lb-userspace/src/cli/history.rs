@@ -1,0 +1,144 @@
+//! `lbguard history`: the changes of this host, newest first.
+
+use serde_json::{Value, json};
+
+use super::args::HistoryArgs;
+use super::past::{Past, outcome};
+use super::render::{Page, Tone, time};
+use super::{CliError, Context, out};
+use crate::change::journal::Record;
+use crate::change::ledger::Summary;
+use crate::exit::ExitCode;
+
+/// Shows what can be shown, then says if the journal was tampered with.
+pub fn run(context: &Context, args: &HistoryArgs) -> Result<ExitCode, CliError> {
+    let past = Past::read(context)?;
+    if args.records {
+        records(context, newest(&past.records, args.last))?;
+    } else {
+        changes(context, &past, newest(&past.ledger.changes, args.last))?;
+    }
+    past.check_intact()?;
+    Ok(ExitCode::Done)
+}
+
+/// The last `count`, newest first; 0 for all.
+fn newest<T>(items: &[T], count: usize) -> impl Iterator<Item = &T> {
+    items
+        .iter()
+        .rev()
+        .take(if count == 0 { usize::MAX } else { count })
+}
+
+fn changes<'a>(
+    context: &Context,
+    past: &Past,
+    mut changes: impl Iterator<Item = &'a Summary>,
+) -> Result<(), CliError> {
+    if context.json {
+        return changes.try_for_each(|change| out::json_line(&summary_json(past, change)));
+    }
+    let mut page = Page::new(context.colour);
+    for change in changes {
+        summary_text(&mut page, past, change);
+    }
+    let text = page.finish();
+    out::print(if text.is_empty() {
+        "no changes yet\n"
+    } else {
+        &text
+    })
+}
+
+fn summary_text(page: &mut Page, past: &Past, change: &Summary) {
+    let spec = &change.spec;
+    let (ended, tone) = outcome(change);
+    let mark = if past.in_force(spec.generation) {
+        " (in force)"
+    } else {
+        ""
+    };
+    page.line(
+        Some(tone),
+        &format!("generation {}{mark} {ended}", spec.generation),
+    );
+    let asked = format!(
+        "{} by {}: {}",
+        time(change.started),
+        spec.author.user,
+        spec.why
+    );
+    page.field("  asked  ", &asked);
+    if let Some(cause) = &change.cause {
+        page.field("  cause  ", &cause.to_string());
+    }
+}
+
+/// One change as a JSON object.
+pub fn summary_json(past: &Past, change: &Summary) -> Value {
+    let spec = &change.spec;
+    json!({
+        "change": spec.change,
+        "generation": spec.generation,
+        "base": spec.base,
+        "digest": spec.digest,
+        "state": change.kind,
+        "in_force": past.in_force(spec.generation),
+        "rolled_back": change.rolled_back,
+        "author": spec.author,
+        "why": spec.why,
+        "forced": spec.forced,
+        "started": change.started,
+        "time": change.time,
+        "cause": change.cause.as_ref().map(|cause| cause.kind),
+        "detail": change.cause.as_ref().map(|cause| &cause.detail),
+        "confirmed_by": change.confirmed_by,
+        "ended_by": change.ended_by,
+    })
+}
+
+fn records<'a>(
+    context: &Context,
+    mut records: impl Iterator<Item = &'a Record>,
+) -> Result<(), CliError> {
+    if context.json {
+        return records.try_for_each(out::json_line);
+    }
+    let mut page = Page::new(context.colour);
+    for record in records {
+        record_text(&mut page, record);
+    }
+    out::print(&page.finish())
+}
+
+fn record_text(page: &mut Page, record: &Record) {
+    let number =
+        |label, value: Option<u64>| value.map(|n| format!(" {label} {n}")).unwrap_or_default();
+    let head = format!(
+        "{:>6}  {}  {}{}{} by {}",
+        record.seq,
+        time(record.time),
+        record.kind,
+        number("change", record.change),
+        number("generation", record.generation),
+        record.actor.user,
+    );
+    page.line(record.kind.is_final().then_some(Tone::Strong), &head);
+    if !record.body.is_null() {
+        page.field("        ", &record.body.to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newest_come_first_and_0_means_all() {
+        let of = |count| newest(&[1, 2, 3], count).copied().collect::<Vec<_>>();
+        assert_eq!(
+            (of(2), of(0), of(9)),
+            (vec![3, 2], vec![3, 2, 1], vec![3, 2, 1])
+        );
+    }
+}

@@ -1,0 +1,129 @@
+//! Text for people: at most 80 columns where words can be broken, colours only
+//! when asked for.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+
+const WIDTH: usize = 80;
+
+/// How a line is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    /// Good, or added.
+    Good,
+    /// Bad, or removed.
+    Bad,
+    /// Changed, or to be looked at.
+    Mind,
+    /// A heading.
+    Strong,
+}
+
+/// Text under construction.
+#[derive(Clone, Debug)]
+pub struct Page {
+    text: String,
+    colour: bool,
+}
+
+impl Page {
+    /// An empty page.
+    pub fn new(colour: bool) -> Self {
+        Self {
+            text: String::new(),
+            colour,
+        }
+    }
+
+    /// What has been written.
+    pub fn finish(self) -> String {
+        self.text
+    }
+
+    /// Adds a line in a tone, as it is.
+    pub fn line(&mut self, tone: Option<Tone>, line: &str) {
+        let code = match tone {
+            Some(Tone::Good) => "32",
+            Some(Tone::Bad) => "31",
+            Some(Tone::Mind) => "33",
+            Some(Tone::Strong) => "1",
+            None => "",
+        };
+        let line = printable(line);
+        // Writing to a String can't fail.
+        let _ = if self.colour && !code.is_empty() {
+            writeln!(self.text, "\x1b[{code}m{line}\x1b[0m")
+        } else {
+            writeln!(self.text, "{line}")
+        };
+    }
+
+    /// Adds `words` after `label`, broken before column 80 and indented as the
+    /// label. A word longer than a line stays whole, so that it can be copied.
+    pub fn field(&mut self, label: &str, words: &str) {
+        for line in wrapped(label, words) {
+            self.line(None, &line);
+        }
+    }
+}
+
+fn wrapped(label: &str, words: &str) -> Vec<String> {
+    let indent = label.chars().count();
+    let mut lines = Vec::new();
+    let mut line = label.to_owned();
+    let mut bare = true;
+    for word in words.split_whitespace() {
+        let length = line.chars().count().saturating_add(word.chars().count());
+        if !bare && length >= WIDTH {
+            lines.push(std::mem::replace(&mut line, " ".repeat(indent)));
+            bare = true;
+        }
+        if !bare {
+            line.push(' ');
+        }
+        line.push_str(word);
+        bare = false;
+    }
+    lines.push(line.trim_end().to_owned());
+    lines
+}
+
+/// Control characters would move the cursor of whoever reads it: shown as `?`.
+fn printable(line: &str) -> String {
+    line.chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
+}
+
+/// `2026-11-20 03:00:12Z`.
+pub fn time(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_broken_before_column_80_and_long_ones_kept_whole() {
+        let mut page = Page::new(false);
+        page.field("  why  ", &"word ".repeat(40));
+        page.field("  x  ", &"y".repeat(100));
+        let text = page.finish();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[..3].iter().all(|line| line.len() <= 80), "{text}");
+        assert!(lines[1].starts_with("       word"), "{text}");
+        assert_eq!(text.matches("word").count(), 40);
+        assert!(text.contains(&"y".repeat(100)));
+    }
+
+    #[test]
+    fn colours_are_only_there_when_asked_for_and_never_from_the_text() {
+        for (colour, expected) in [(true, "\x1b[31mgone ?[0m\x1b[0m\n"), (false, "gone ?[0m\n")] {
+            let mut page = Page::new(colour);
+            page.line(Some(Tone::Bad), "gone \x1b[0m");
+            assert_eq!(page.finish(), expected);
+        }
+    }
+}

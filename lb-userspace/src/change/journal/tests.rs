@@ -294,3 +294,49 @@ proptest! {
         prop_assert_eq!(chain.accept(line.trim_end_matches('\n').as_bytes()).unwrap(), record);
     }
 }
+
+/// Record `seq` of the journal at `path` with another text and a fitting hash.
+fn forged(path: &Path, seq: usize) -> Vec<u8> {
+    let before = &read(path).unwrap().0[seq - 2];
+    let chain = Chain {
+        seq: before.seq,
+        hash: before.hash.clone(),
+    };
+    let (_, line) = chain
+        .extend(entry(Kind::Draft, 9, "forged"), now())
+        .unwrap();
+    line.into_bytes()
+}
+
+#[test]
+fn a_forged_record_is_found_where_the_next_one_does_not_follow_from_it() {
+    let (_dir, path) = journal_of(3);
+    let mut all = lines(&path);
+    all[1] = forged(&path, 2);
+    let bad = Scan::new(&all.concat()[..], None)
+        .finish()
+        .unwrap()
+        .first_bad
+        .unwrap();
+    assert_eq!((bad.seq, bad.why), (3, Flaw::Prev));
+}
+
+#[test]
+fn a_forged_last_record_is_found_by_the_head_file() {
+    let (_dir, path) = journal_of(3);
+    let mut all = lines(&path);
+    all[2] = forged(&path, 3);
+    let bad = verify_bytes(&path, &all.concat()).first_bad.unwrap();
+    assert_eq!((bad.seq, bad.why), (3, Flaw::Head));
+}
+
+#[test]
+fn without_a_readable_head_file_the_journal_still_opens_and_the_head_is_made_anew() {
+    let (_dir, path) = journal_of(2);
+    for content in [&b""[..], b"garbage", b"00000000000000000009 xyz\n"] {
+        fs::write(head::path_for(&path), content).unwrap();
+        let (journal, opened) = Journal::open(&path).unwrap();
+        assert_eq!(opened.records.len(), 2);
+        assert_eq!(head::read(&path).as_ref(), Some(journal.end()));
+    }
+}

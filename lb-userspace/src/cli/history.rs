@@ -6,7 +6,7 @@ use super::args::HistoryArgs;
 use super::past::{Past, outcome};
 use super::render::{Page, Tone, time};
 use super::{CliError, Context, out};
-use crate::change::journal::Record;
+use crate::change::journal::{Kind, Record};
 use crate::change::ledger::Summary;
 use crate::exit::ExitCode;
 
@@ -124,14 +124,33 @@ fn record_text(page: &mut Page, record: &Record) {
         record.actor.user,
     );
     page.line(record.kind.is_final().then_some(Tone::Strong), &head);
-    if !record.body.is_null() {
-        page.field("        ", &record.body.to_string());
+    if let Some(why) = record.why.as_deref().filter(|_| record.kind == Kind::Draft) {
+        page.field("        ", why);
     }
+    page.field("        ", &words_of(&record.body));
+}
+
+/// The body as `key=value` words, without what the head line says already.
+fn words_of(body: &Value) -> String {
+    let said = ["author", "why", "change", "generation"];
+    let pairs = body.as_object().into_iter().flatten();
+    let words: Vec<String> = pairs
+        .filter(|(key, _)| !said.contains(&key.as_str()))
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    words.join(" ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_body_is_words_that_fit_a_line() {
+        let body = json!({"cause": "guard", "detail": "K3 hole", "author": {"uid": 0}, "n": 3});
+        assert_eq!(words_of(&body), "cause=\"guard\" detail=\"K3 hole\" n=3");
+        assert_eq!(words_of(&Value::Null), "");
+    }
 
     #[test]
     fn newest_come_first_and_0_means_all() {

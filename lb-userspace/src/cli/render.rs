@@ -61,7 +61,11 @@ impl Page {
 
     /// Adds `words` after `label`, broken before column 80 and indented as the
     /// label. A word longer than a line stays whole, so that it can be copied.
+    /// Nothing is added for no words.
     pub fn field(&mut self, label: &str, words: &str) {
+        if words.trim().is_empty() {
+            return;
+        }
         for line in wrapped(label, words) {
             self.line(None, &line);
         }

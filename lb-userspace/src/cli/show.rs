@@ -59,12 +59,12 @@ fn as_text(context: &Context, past: &Past, generation: &Generation, config: &Con
             page.field("  cause   ", &cause.to_string());
         }
     }
-    page.field(
-        "  asked   ",
-        &format!("{} by {}", time(meta.time), meta.author.user),
-    );
+    if meta.generation > 0 {
+        let asked = format!("{} by {}", time(meta.time), meta.author.user);
+        page.field("  asked   ", &asked);
+        page.field("  from    ", &format!("generation {}", meta.base));
+    }
     page.field("  why     ", &meta.why);
-    page.field("  from    ", &format!("generation {}", meta.base));
     page.field("  digest  ", &meta.digest.to_string());
     for vip in &config.vips {
         page.field(

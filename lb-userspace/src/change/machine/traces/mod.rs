@@ -5,8 +5,9 @@
 //! small kernel that carries the effects out, loses answers, kills the agent and
 //! lets it adopt; at the end machine, journal and kernel must agree.
 //!
-//! `LB_TRACES=1000000 cargo test -p lb-userspace traces` runs a million of each
-//! instead of 100,000: minutes in a debug build, so not by default.
+//! `LB_TRACES=1000000 cargo test -p lb-userspace traces` runs a million soups
+//! instead of 100,000, and a tenth as many models: 90 s in a debug build, so not
+//! by default.
 
 mod model;
 mod soup;

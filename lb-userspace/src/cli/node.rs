@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::{CliError, Context};
+use super::{CliError, Context, out};
 use crate::config::{FleetSeed, LoadError, NodeConfig, Prefix4, Prefix6, Tables, XdpMode};
 use crate::exit::ExitCode;
 use crate::paths::{Overrides, Paths};
@@ -40,7 +40,9 @@ pub fn paths(context: &Context) -> Result<Paths, CliError> {
         Ok(node) => context.with_node(&Overrides::from(&node)),
         Err(LoadError::Missing { .. }) => Ok(context.paths.clone()),
         Err(error) => {
-            eprintln!("lbguard: warning: paths in agent.toml are not followed: {error}");
+            out::note(&format!(
+                "warning: paths in agent.toml are not followed: {error}"
+            ));
             Ok(context.paths.clone())
         }
     }
@@ -56,11 +58,11 @@ pub fn to_check_for(context: &Context) -> Result<NodeConfig, CliError> {
     let path = context.paths.agent_toml();
     match NodeConfig::load(&path) {
         Err(LoadError::Missing { .. }) => {
-            eprintln!(
-                "lbguard: note: no {}: checked for default table sizes and for a host that has \
-                 an outer source of both families",
+            out::note(&format!(
+                "note: no {}: checked for default table sizes and for a host that has an outer \
+                 source of both families",
                 path.display()
-            );
+            ));
             Ok(stand_in())
         }
         other => Ok(other?),

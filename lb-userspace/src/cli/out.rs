@@ -33,6 +33,11 @@ pub fn json_line<T: Serialize>(value: &T) -> Result<(), CliError> {
     print(&line)
 }
 
+/// A remark on standard error, which a closed standard error may swallow.
+pub fn note(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "lbguard: {text}");
+}
+
 /// Colours are for people: a terminal, and nobody who said no.
 ///
 /// `NO_COLOR` counts when it is set and not empty (<https://no-color.org>).

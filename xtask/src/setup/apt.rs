@@ -23,25 +23,11 @@ for package in "$@"; do
 done
 "#;
 
-/// Installs the packages of those `programs` that are not on the path.
-pub fn install_programs(programs: &[(&str, &str)]) -> Result<()> {
-    let missing: Vec<&str> = programs
-        .iter()
-        .filter(|(program, _)| find(program).is_none())
-        .map(|&(_, package)| package)
-        .collect();
-    if missing.is_empty() {
-        Ok(())
-    } else {
-        install(&missing)
-    }
-}
-
 /// Installs `packages`.
 ///
 /// # Errors
 /// One sentence with the commands to run by hand, when this user may not or apt fails.
-pub fn install(packages: &[&str]) -> Result<()> {
+pub fn install(packages: &[String]) -> Result<()> {
     let list = packages.join(" ");
     let by_hand = format!("apt-get update && apt-get install --no-install-recommends {list}");
     if find("apt-get").is_none() {

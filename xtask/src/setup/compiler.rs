@@ -5,61 +5,55 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
-
-use super::apt;
 use crate::command::{cargo, output, rustc, succeeds_within, workspace};
 
 /// What builds `lb-ebpf`.
 pub struct Compiler {
-    /// Its cargo.
+    /// The cargo that runs us, whosever rustc it is.
     pub cargo: PathBuf,
-    /// Its rustc.
+    /// The compiler.
     pub rustc: PathBuf,
     /// The major version of its LLVM.
     pub llvm: u32,
 }
+
+/// What to say when there is none.
+pub const NONE: &str = "no Rust compiler of 1.95 or later has the source of its core library: run \
+                        `rustup component add rust-src`, or install Debian's rustc-web and \
+                        rust-web-src";
 
 /// Debian's compiler. It comes to `/usr/bin/rustc`, so that rustup's tools are always called by
 /// their own paths.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_PACKAGES: [&str; 2] = ["rustc-web", "rust-web-src"];
 
+/// The oldest that the repository builds with.
+const MINOR: u32 = 95;
+
 /// How long rustup may take for a few MB before we take another road.
 const RUSTUP_LIMIT: Duration = Duration::from_secs(15);
 
-/// The active toolchain if it has the source, or gets it from rustup, else Debian's.
-pub fn find_or_install() -> Result<Compiler> {
-    let active = rustc();
-    if has_source(&active) {
-        return compiler(active);
-    }
-    let debian = PathBuf::from(DEBIAN_RUSTC);
-    if rustup_adds_source() && has_source(&active) {
-        return compiler(active);
-    }
-    if !has_source(&debian) {
-        apt::install(&DEBIAN_PACKAGES).context(
-            "the source of Rust's core library is missing, and rustup could not add it \
-             (`rustup component add rust-src`)",
-        )?;
-    }
-    if !has_source(&debian) {
-        bail!(
-            "{DEBIAN_RUSTC} has no source of the core library; remove other compilers from there"
-        );
-    }
-    compiler(debian)
+/// The active toolchain if it has the source, else Debian's if that has it.
+pub fn find() -> Option<Compiler> {
+    usable(rustc()).or_else(|| usable(PathBuf::from(DEBIAN_RUSTC)))
 }
 
-fn compiler(rustc: PathBuf) -> Result<Compiler> {
-    let verbose = output(Command::new(&rustc).arg("-vV"))?;
-    let llvm = verbose
-        .lines()
-        .find_map(|line| line.strip_prefix("LLVM version: "));
-    let llvm = llvm.and_then(|version| version.split('.').next()?.parse().ok());
-    let llvm = llvm.with_context(|| format!("{} names no LLVM version", rustc.display()))?;
-    Ok(Compiler {
+/// Lets rustup add the source if need be; else names Debian's packages.
+pub fn missing_packages() -> Vec<String> {
+    if find().is_some() || rustup_adds_source() {
+        return Vec::new();
+    }
+    DEBIAN_PACKAGES.map(ToOwned::to_owned).into()
+}
+
+fn usable(rustc: PathBuf) -> Option<Compiler> {
+    let verbose = output(Command::new(&rustc).arg("-vV")).ok()?;
+    let number = |key: &str| {
+        let value = verbose.lines().find_map(|line| line.strip_prefix(key))?;
+        value.split('.').next()?.parse::<u32>().ok()
+    };
+    let (minor, llvm) = (number("release: 1.")?, number("LLVM version: ")?);
+    (minor >= MINOR && has_source(&rustc)).then(|| Compiler {
         cargo: cargo(),
         rustc,
         llvm,
@@ -69,9 +63,8 @@ fn compiler(rustc: PathBuf) -> Result<Compiler> {
 fn has_source(rustc: &Path) -> bool {
     let sysroot = output(Command::new(rustc).args(["--print", "sysroot"]));
     sysroot.is_ok_and(|sysroot| {
-        Path::new(sysroot.trim())
-            .join("lib/rustlib/src/rust/library/core/src/lib.rs")
-            .is_file()
+        let source = "lib/rustlib/src/rust/library/core/src/lib.rs";
+        Path::new(sysroot.trim()).join(source).is_file()
     })
 }
 
@@ -81,12 +74,11 @@ fn rustup_adds_source() -> bool {
     if failed.exists() {
         return false;
     }
-    println!(
-        "setup: rustup component add rust-src (at most {} s)",
-        RUSTUP_LIMIT.as_secs()
-    );
+    let limit = RUSTUP_LIMIT.as_secs();
+    println!("setup: rustup component add rust-src (at most {limit} s)");
     let mut rustup = Command::new("rustup");
-    let done = succeeds_within(rustup.args(["component", "add", "rust-src"]), RUSTUP_LIMIT);
+    rustup.args(["component", "add", "rust-src"]);
+    let done = succeeds_within(&mut rustup, RUSTUP_LIMIT) && usable(rustc()).is_some();
     if !done {
         let note = "`rustup component add rust-src` failed here; remove this file to try again\n";
         let _ = failed.parent().map(fs::create_dir_all);

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::apt;
 use crate::command::{cargo_command, run, succeeds_within, workspace};
 
 const VERSION: &str = "0.13.0";
@@ -19,28 +18,57 @@ const LLVM: std::ops::RangeInclusive<u32> = 21..=23;
 /// The version that Debian's security archive carries for its own newer compilers.
 const DEBIAN_LLVM: u32 = 22;
 
+/// Names the package with LLVM's headers when a linker has to be built and there are none. With
+/// no compiler yet, it will be Debian's.
+pub fn missing_packages(compiler_llvm: Option<u32>) -> Vec<String> {
+    let llvm = compiler_llvm.unwrap_or(DEBIAN_LLVM);
+    if existing(llvm).is_some() || llvm > DEBIAN_LLVM || installed(llvm).is_some() {
+        return Vec::new();
+    }
+    vec![format!("llvm-{DEBIAN_LLVM}-dev")]
+}
+
 /// The linker in `target/tools`, built if there is none or only an older one.
-pub fn find_or_install(compiler_llvm: u32) -> Result<PathBuf> {
-    let root = workspace().join("target/tools");
-    let linker = root.join("bin/bpf-linker");
-    // `cargo install` does not record what it linked against, so we do.
-    let record = root.join("bpf-linker.llvm");
-    let built = fs::read_to_string(&record)
-        .ok()
-        .and_then(|text| text.trim().parse::<u32>().ok());
-    if built.is_some_and(|llvm| llvm >= compiler_llvm) && works(&linker) {
+///
+/// # Errors
+/// One sentence when no LLVM is new enough, or the build fails.
+pub fn find_or_build(compiler_llvm: u32) -> Result<PathBuf> {
+    if let Some(linker) = existing(compiler_llvm) {
         return Ok(linker);
     }
-    let llvm = llvm_for(compiler_llvm)?;
-    install(&root, llvm)?;
+    let (newest, oldest) = (LLVM.end(), LLVM.start());
+    let llvm = installed(compiler_llvm).with_context(|| {
+        format!(
+            "the compiler has LLVM {compiler_llvm}, and bpf-linker {VERSION} must be built with \
+             one of {oldest} to {newest} that is not older: install llvm-{compiler_llvm}-dev, or \
+             use an older Rust"
+        )
+    })?;
+    build(llvm)?;
+    let linker = root().join("bin/bpf-linker");
     if !works(&linker) {
         bail!(
-            "{} does not start: remove target/tools and run this again",
+            "{} does not start: remove target/tools and try again",
             linker.display()
         );
     }
-    fs::write(&record, format!("{llvm}\n")).with_context(|| record.display().to_string())?;
+    fs::write(record(), format!("{llvm}\n")).context("target/tools")?;
     Ok(linker)
+}
+
+fn root() -> PathBuf {
+    workspace().join("target/tools")
+}
+
+/// `cargo install` does not record what it linked against, so we do.
+fn record() -> PathBuf {
+    root().join("bpf-linker.llvm")
+}
+
+fn existing(compiler_llvm: u32) -> Option<PathBuf> {
+    let linker = root().join("bin/bpf-linker");
+    let llvm: u32 = fs::read_to_string(record()).ok()?.trim().parse().ok()?;
+    (llvm >= compiler_llvm && works(&linker)).then_some(linker)
 }
 
 fn works(linker: &Path) -> bool {
@@ -50,26 +78,10 @@ fn works(linker: &Path) -> bool {
     )
 }
 
-/// An installed LLVM with headers that is new enough, else Debian's.
-fn llvm_for(compiler_llvm: u32) -> Result<u32> {
-    let usable = || LLVM.filter(|&llvm| llvm >= compiler_llvm);
-    if let Some(installed) = usable().find(|&llvm| has_headers(llvm)) {
-        return Ok(installed);
-    }
-    if usable().all(|llvm| llvm != DEBIAN_LLVM) {
-        bail!(
-            "the compiler's LLVM is {compiler_llvm}, bpf-linker {VERSION} needs one of {} to {} \
-             that is not older: install llvm-{compiler_llvm}-dev, or use an older Rust",
-            LLVM.start(),
-            LLVM.end()
-        );
-    }
-    apt::install(&[
-        &format!("llvm-{DEBIAN_LLVM}-dev"),
-        "libzstd-dev",
-        "zlib1g-dev",
-    ])?;
-    Ok(DEBIAN_LLVM)
+/// The oldest LLVM that is new enough and has its headers installed.
+fn installed(compiler_llvm: u32) -> Option<u32> {
+    LLVM.filter(|&llvm| llvm >= compiler_llvm)
+        .find(|&llvm| has_headers(llvm))
 }
 
 fn prefix(llvm: u32) -> PathBuf {
@@ -81,8 +93,9 @@ fn has_headers(llvm: u32) -> bool {
     prefix.join("bin/llvm-config").is_file() && prefix.join("include/llvm-c/Core.h").is_file()
 }
 
-fn install(root: &Path, llvm: u32) -> Result<()> {
+fn build(llvm: u32) -> Result<()> {
     println!("setup: building bpf-linker {VERSION} against LLVM {llvm} (about a minute, once)");
+    let root = root();
     let mut command = cargo_command("install");
     command
         .args([
@@ -95,7 +108,7 @@ fn install(root: &Path, llvm: u32) -> Result<()> {
         ])
         .arg(format!("--features=llvm-{llvm}"))
         .arg("--root")
-        .arg(root)
+        .arg(&root)
         .arg("--target-dir")
         .arg(root.join("build"))
         .env("LLVM_PREFIX", prefix(llvm));

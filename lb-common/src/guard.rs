@@ -55,7 +55,7 @@ codes! {
     Op {
         /// Makes generation 0 (an empty sealed slot) if there is none, starts the timer, and takes
         /// `session` as the one agent. Arguments: jiffies in 0.3 s, R1 ppm, R2 ppm, longest
-        /// deadline in ms.
+        /// deadline in ms. Payload: the [`Node`](crate::slot::Node), kept from the first call.
         Start = 1,
         /// Takes a free slot as SHADOW. Arguments: generation. Payload: [`BeginPut`].
         Begin = 2,
@@ -88,7 +88,8 @@ codes! {
         /// Commits the trial: the flip. Argument: user id.
         Confirm = 15,
         /// Ends the trial, or goes back to LKG if there is none. Arguments: user id, cause,
-        /// 1 = only a trial, never a committed generation.
+        /// 1 = only a trial, never a committed generation, the generation that is meant (0 = any).
+        /// Reply: the generation that ended, the one that forwards now.
         Revert = 16,
         /// Gives up SHADOW, not on trial.
         Abandon = 17,
@@ -163,6 +164,9 @@ codes! {
         TrialOn = 27,
         /// The kernel failed to do its part: a helper's errno. Details: errno.
         Kernel = 28,
+        /// The generation that was to be ended is not there. Details: the one that is, the one
+        /// that would take over.
+        OtherGeneration = 29,
     }
 }
 

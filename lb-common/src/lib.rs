@@ -25,6 +25,8 @@ pub mod invariant;
 pub mod maglev;
 pub mod packet;
 pub mod parse;
+#[cfg(feature = "user")]
+mod pod;
 pub mod probe;
 pub mod slot;
 pub mod wire;

@@ -19,6 +19,7 @@ pub struct FlowKey {
 
 /// How a packet takes part in its flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Role {
     /// A TCP SYN without ACK: begins a flow.
     Syn,
@@ -33,6 +34,8 @@ pub enum Role {
 }
 
 /// An IPv4 or IPv6 packet with what forwarding needs to know of it.
+///
+/// Parsing fills it in place: in BPF, returning it would cost a copy on each path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet {
     /// The flow; for an ICMP error that of the packet it quotes, as the client would have sent it.
@@ -49,45 +52,51 @@ pub struct Packet {
     pub tos: u8,
     /// IPv4 identification as loaded; 0 for IPv6.
     pub id: u16,
-    /// Bytes from the start of the frame to the IP header.
-    pub ip_offset: u16,
     /// Bytes of the IP packet, header included.
     pub ip_length: u16,
-}
-
-/// An ICMP echo request, to be answered if its destination is a VIP's address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Echo {
-    /// Destination of the request.
-    pub destination: Address,
-    /// Whether it is ICMP for IPv4.
-    pub is_v4: bool,
     /// Bytes from the start of the frame to the IP header.
     pub ip_offset: u16,
-    /// Bytes from the start of the frame to the ICMP header.
-    pub icmp_offset: u16,
+    /// Bytes from the start of the frame to the transport header.
+    pub payload_offset: u16,
 }
 
-/// A fragment: it has no ports, or its followers have none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fragment {
-    /// Destination address.
-    pub destination: Address,
+impl Packet {
+    /// Nothing known yet.
+    pub const EMPTY: Self = Self {
+        flow: FlowKey {
+            source: Address::from_words([0; 4]),
+            destination: Address::from_words([0; 4]),
+            source_port: 0,
+            destination_port: 0,
+            protocol: 0,
+        },
+        role: Role::Segment,
+        is_v4: false,
+        dont_fragment: false,
+        has_options: false,
+        tos: 0,
+        id: 0,
+        ip_length: 0,
+        ip_offset: 0,
+        payload_offset: 0,
+    };
 }
 
-/// What a frame is.
+/// What kind of packet a frame holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Parsed {
+#[repr(u8)]
+pub enum Kind {
     /// TCP, UDP or an ICMP error about one of them.
-    Packet(Packet),
-    /// An echo request.
-    Echo(Echo),
-    /// A fragment of an IPv4 or IPv6 packet.
-    Fragment(Fragment),
+    Flow,
+    /// An ICMP echo request, to be answered if its destination is a VIP's address.
+    Echo,
+    /// A fragment: it has no ports, or its followers have none.
+    Fragment,
 }
 
 /// Why a frame is not for a load balancer. All of these go on to the stack untouched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Skip {
     /// Neither IPv4 nor IPv6 (ARP, LLDP, ...).
     NotIp,

@@ -37,8 +37,8 @@ pub struct Probe {
     pub followed: u8,
     /// Zero.
     pub reserved: u16,
-    /// Answer: generation that decided.
-    pub generation: u64,
+    /// Zero.
+    pub reserved_too: u64,
 }
 
 const _: () = assert!(size_of::<Probe>() == 32);

@@ -260,6 +260,47 @@ pub struct NextHop {
     pub reserved: u64,
 }
 
+/// What the object was loaded with: keys and sizes. Written once, so that whoever comes later, with
+/// the pins alone, can read the maps and load a newer object beside them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Node {
+    /// Key of the hash that tags flows, places VIPs and chooses arms; drawn at load.
+    pub tag_key: u64,
+    /// Key of the hash that picks entries: the fleet's seed.
+    pub fleet_key: u64,
+    /// Token that marks a test run; drawn at load.
+    pub probe_token: u64,
+    /// Places of a slot's VIP table, a power of two.
+    pub vip_places: u32,
+    /// VIP numbers.
+    pub vips: u32,
+    /// Pool numbers.
+    pub pools: u32,
+    /// Member ids.
+    pub members: u32,
+    /// Lookup tables.
+    pub tables: u32,
+    /// Elements of lookup tables.
+    pub chunks: u32,
+    /// Next hops.
+    pub next_hops: u32,
+    /// Buckets of the flow table, a power of two.
+    pub flow_buckets: u32,
+    /// Outer IPv4 source, network order as loaded.
+    pub source_v4: u32,
+    /// Bits of it that entropy fills.
+    pub source_v4_mask: u32,
+    /// Outer IPv6 source, network order as loaded.
+    pub source_v6: [u32; 4],
+    /// Bits of its last word that entropy fills.
+    pub source_v6_mask: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<Node>() == 88);
 const _: () = assert!(size_of::<SlotHeader>() == 120);
 const _: () = assert!(size_of::<VipEntry>() == 64);
 const _: () = assert!(size_of::<PoolEntry>() == 48);

@@ -3,9 +3,10 @@
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::programs::XdpContext;
 use lb_common::counter::{Reason, Verdict};
-use lb_common::packet::{Fragment, Packet, Parsed, Role, Skip};
+use lb_common::packet::{Kind, Packet, Role, Skip};
 use lb_common::parse::parse;
 use lb_common::probe::Probe;
+use lb_common::slot::VipEntry;
 
 use crate::control::{self, View};
 use crate::packet::XdpFrame;
@@ -36,26 +37,32 @@ impl Outcome {
 #[inline(always)]
 pub fn run(ctx: &XdpContext) -> u32 {
     let asked = probe::asked(ctx);
-    let outcome = match (parse(&XdpFrame::new(ctx)), view(asked)) {
-        (Err(skip), _) => Outcome::of(skipped(skip), 0),
-        (_, None) => Outcome::of(Reason::Unconfigured, 0),
-        (Ok(Parsed::Packet(packet)), Some(view)) => forward(ctx, &view, &packet, asked),
-        (Ok(Parsed::Echo(echo)), Some(view)) => {
-            if knows(&view, &echo.destination) {
-                Outcome::of(icmp::reply(ctx, &echo), view.active)
-            } else {
-                Outcome::of(Reason::NotVip, view.active)
-            }
-        }
-        (Ok(Parsed::Fragment(fragment)), Some(view)) => {
-            Outcome::of(fragmented(&view, &fragment), view.active)
-        }
+    let mut packet = Packet::EMPTY;
+    let outcome = match parse(&XdpFrame::new(ctx), &mut packet) {
+        Ok(kind) => handle(ctx, kind, &packet, asked),
+        Err(skip) => Outcome::of(skipped(skip), 0),
     };
     count::reason(count::set(outcome.slot, asked.is_some()), outcome.reason);
     if asked.is_some() {
         answer(ctx, &outcome);
     }
     action(&outcome)
+}
+
+#[inline(always)]
+fn handle(ctx: &XdpContext, kind: Kind, packet: &Packet, asked: Option<Asked>) -> Outcome {
+    let Some(view) = view(asked) else { return Outcome::of(Reason::Unconfigured, 0) };
+    if kind == Kind::Flow {
+        return forward(ctx, &view, packet, asked);
+    }
+    let reason = if !knows(&view, &packet.flow.destination) {
+        Reason::NotVip
+    } else if kind == Kind::Echo {
+        icmp::reply(ctx, packet)
+    } else {
+        Reason::Fragment
+    };
+    Outcome::of(reason, view.active)
 }
 
 /// The state that decides; a test run may name another slot.
@@ -90,42 +97,32 @@ fn knows(view: &View, address: &lb_common::address::Address) -> bool {
 }
 
 #[inline(always)]
-fn fragmented(view: &View, fragment: &Fragment) -> Reason {
-    if knows(view, &fragment.destination) { Reason::Fragment } else { Reason::NotVip }
-}
-
-#[inline(always)]
 fn forward(ctx: &XdpContext, view: &View, packet: &Packet, asked: Option<Asked>) -> Outcome {
     let flows = !matches!(asked, Some(Asked { no_flows: true, .. }));
     let probed = asked.is_some();
-    let choice = match pick::pick(view, packet, flows) {
-        Ok(choice) => choice,
-        Err(miss) => {
-            if let Some(vip) = miss.vip {
-                count::vip(count::set(miss.slot, probed), vip.vip, |c| c.dropped += 1);
-            }
-            let vip = miss.vip.map_or(0, |vip| u32::from(vip.vip) + 1);
-            return Outcome { vip, ..Outcome::of(miss.reason, miss.slot) };
-        }
+    let choice = pick::pick(view, packet, flows);
+    let vip = choice.vip.map_or(0, |vip| u32::from(vip.vip) + 1);
+    let mut outcome = Outcome { vip, ..Outcome::of(choice.reason, choice.slot) };
+    let Some(vip) = choice.vip else { return outcome };
+    let set = count::set(choice.slot, probed);
+    let Some(member) = choice.member else {
+        count::vip(set, vip.vip, |counters| counters.dropped += 1);
+        return outcome;
     };
-    let sent = rewrite::send(ctx, packet, &choice);
-    count(packet, &choice, &sent, probed);
-    Outcome {
-        reason: sent.reason,
-        slot: choice.slot,
-        vip: u32::from(choice.vip.vip) + 1,
-        member: choice.member_id,
-        followed: choice.followed,
-        interface: sent.interface,
-    }
+    let sent = rewrite::send(ctx, packet, member, choice.hash);
+    count(set, packet, vip, &choice, &sent);
+    outcome.reason = sent.reason;
+    outcome.member = choice.member_id;
+    outcome.followed = choice.followed;
+    outcome.interface = sent.interface;
+    outcome
 }
 
 #[inline(always)]
-fn count(packet: &Packet, choice: &Choice, sent: &Sent, probed: bool) {
-    let set = count::set(choice.slot, probed);
+fn count(set: u32, packet: &Packet, vip: &VipEntry, choice: &Choice, sent: &Sent) {
     let bytes = u64::from(packet.ip_length);
     let forwarded = matches!(sent.reason.verdict(), Verdict::Forward);
-    count::vip(set, choice.vip.vip, |counters| {
+    count::vip(set, vip.vip, |counters| {
         if forwarded {
             counters.packets += 1;
             counters.bytes += bytes;
@@ -146,7 +143,7 @@ fn count(packet: &Packet, choice: &Choice, sent: &Sent, probed: bool) {
     }
 }
 
-#[inline(never)]
+#[inline(always)]
 fn answer(ctx: &XdpContext, outcome: &Outcome) {
     probe::answer(ctx, &Probe {
         reason: outcome.reason as u16,

@@ -5,7 +5,7 @@ use aya_ebpf::programs::XdpContext;
 use lb_common::checksum;
 use lb_common::counter::Reason;
 use lb_common::encap::TTL;
-use lb_common::packet::{Echo, Packet, Role};
+use lb_common::packet::{Packet, Role};
 use lb_common::wire::{
     ETHERNET_LEN, Ethernet, Frame, ICMP_LEN, IPV4_LEN, IPV6_LEN, Icmp, Ipv4, Ipv6, ether_type,
     icmp_type, icmpv6_type, ip_proto,
@@ -14,7 +14,7 @@ use zerocopy::network_endian::{U16, U32};
 
 use crate::control;
 use crate::maps::ALLOWANCES;
-use crate::packet::{XdpFrame, write};
+use crate::packet::{self, XdpFrame, write};
 use crate::rewrite::move_head;
 
 /// Answers a CPU may give at once.
@@ -53,7 +53,7 @@ fn allowed() -> bool {
 
 /// Answers an echo request in place.
 #[inline(never)]
-pub fn reply(ctx: &XdpContext, echo: &Echo) -> Reason {
+pub fn reply(ctx: &XdpContext, echo: &Packet) -> Reason {
     if !allowed() {
         return Reason::EchoLimited;
     }
@@ -81,7 +81,7 @@ fn turn_icmp(ctx: &XdpContext, offset: usize, kind: u8) -> bool {
 }
 
 #[inline(always)]
-fn reply_v4(ctx: &XdpContext, echo: &Echo) -> bool {
+fn reply_v4(ctx: &XdpContext, echo: &Packet) -> bool {
     let offset = usize::from(echo.ip_offset);
     let Some(ip) = XdpFrame::new(ctx).read::<Ipv4>(offset) else { return false };
     let old = u16::from_ne_bytes([ip.ttl, ip.protocol]);
@@ -95,18 +95,18 @@ fn reply_v4(ctx: &XdpContext, echo: &Echo) -> bool {
         ..ip
     };
     write(ctx, offset, turned)
-        && turn_icmp(ctx, usize::from(echo.icmp_offset), icmp_type::ECHO_REPLY)
+        && turn_icmp(ctx, usize::from(echo.payload_offset), icmp_type::ECHO_REPLY)
         && turn_ethernet(ctx)
 }
 
 #[inline(always)]
-fn reply_v6(ctx: &XdpContext, echo: &Echo) -> bool {
+fn reply_v6(ctx: &XdpContext, echo: &Packet) -> bool {
     let offset = usize::from(echo.ip_offset);
     let Some(ip) = XdpFrame::new(ctx).read::<Ipv6>(offset) else { return false };
     let turned =
         Ipv6 { source: ip.destination, destination: ip.source, hop_limit: TTL, ..ip };
     write(ctx, offset, turned)
-        && turn_icmp(ctx, usize::from(echo.icmp_offset), icmpv6_type::ECHO_REPLY)
+        && turn_icmp(ctx, usize::from(echo.payload_offset), icmpv6_type::ECHO_REPLY)
         && turn_ethernet(ctx)
 }
 
@@ -141,8 +141,8 @@ fn make_room(ctx: &XdpContext, room: usize) -> Option<Ethernet> {
 /// One's complement sum of the ICMP message at `offset`, on top of `seed`.
 #[inline(always)]
 fn sum(ctx: &XdpContext, offset: usize, seed: u32) -> Option<u64> {
-    let start = ctx.data() + offset;
-    if start + SUMMED > ctx.data_end() {
+    let start = packet::start(ctx) + offset;
+    if start + SUMMED > packet::end(ctx) {
         return None;
     }
     // SAFETY: SUMMED bytes from `start` lie before the end of the packet.

@@ -11,7 +11,7 @@ use lb_common::control::{Control, ControlRecord, RECORDS};
 use lb_common::counter::{MemberCounters, Reasons, VipCounters};
 use lb_common::flow::Bucket;
 use lb_common::slot::{
-    Chunk, FILTER_WORDS, Member, Name, NextHop, PoolEntry, SlotHeader, TableHeader, VipEntry,
+    Chunk, FILTER_WORDS, Member, Name, NextHop, Node, PoolEntry, SlotHeader, TableHeader, VipEntry,
 };
 use lb_common::{COUNTER_SETS, SLOTS};
 
@@ -21,6 +21,9 @@ use crate::icmp::Allowance;
 /// The control word, the lock and the timer's clock.
 #[btf_map]
 pub static CONTROL: Array<Control, 1> = Array::new();
+/// What this object was loaded with, for whoever comes later.
+#[btf_map]
+pub static NODE: Array<Node, 1> = Array::new();
 /// Control records, a ring.
 #[btf_map]
 pub static RECORDS_RING: Array<ControlRecord, RECORDS> = Array::new();

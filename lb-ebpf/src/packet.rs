@@ -1,12 +1,38 @@
 //! The packet as a [`Frame`]: the only place that holds pointers into packets, besides `rewrite`,
 //! `icmp` and `guard`, which write them.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::programs::XdpContext;
 use lb_common::wire::Frame;
 use zerocopy::{FromBytes, IntoBytes, Unaligned};
 
 /// No header lies further into a packet than this; it bounds offsets for the verifier.
 const MAX_OFFSET: usize = 8_192;
+
+/// Address of the packet's first byte.
+///
+/// Read volatile: else the compiler passes the field instead of the context to functions that are
+/// not inlined, and cuts it to 32 bits on the way, after which the verifier knows no pointer.
+#[inline(always)]
+pub fn start(ctx: &XdpContext) -> usize {
+    // SAFETY: the context is the program's own.
+    unsafe { (&raw const (*ctx.ctx).data).read_volatile() as usize }
+}
+
+/// Address after the packet's last byte.
+#[inline(always)]
+pub fn end(ctx: &XdpContext) -> usize {
+    // SAFETY: the context is the program's own.
+    unsafe { (&raw const (*ctx.ctx).data_end).read_volatile() as usize }
+}
+
+/// Address of the metadata before the packet.
+#[inline(always)]
+pub fn meta(ctx: &XdpContext) -> usize {
+    // SAFETY: the context is the program's own.
+    unsafe { (&raw const (*ctx.ctx).data_meta).read_volatile() as usize }
+}
 
 /// The linear part of an XDP packet.
 pub struct XdpFrame {
@@ -18,7 +44,7 @@ impl XdpFrame {
     /// The packet as it is now. Stale after any helper that moves its ends.
     #[inline(always)]
     pub fn new(ctx: &XdpContext) -> Self {
-        Self { start: ctx.data(), end: ctx.data_end() }
+        Self { start: start(ctx), end: end(ctx) }
     }
 }
 
@@ -28,9 +54,8 @@ impl Frame for XdpFrame {
         if offset > MAX_OFFSET || self.start + offset + size_of::<T>() > self.end {
             return None;
         }
-        // SAFETY: the whole T lies before the end of the packet, any bytes are a T, and the read
-        // asks for no alignment.
-        Some(unsafe { ((self.start + offset) as *const T).read_unaligned() })
+        // SAFETY: the whole T lies before the end of the packet, and any bytes are a T.
+        Some(unsafe { load(self.start + offset) })
     }
 
     #[inline(always)]
@@ -39,14 +64,76 @@ impl Frame for XdpFrame {
     }
 }
 
+/// A local that words can be stored into.
+#[repr(C, align(8))]
+struct Aligned<T>(MaybeUninit<T>);
+
+/// Copies the `T` at an address, a word at a time.
+///
+/// The compiler reads byte by byte what it thinks unaligned (the target knows no misaligned
+/// access, and the feature that allows it also misaligns the stack, which the verifier refuses).
+/// BPF loads are aligned or not as the machine below allows, and ours do: so this claims alignment.
+///
+/// # Safety
+/// `size_of::<T>()` bytes at `at` must be readable, and any bytes must be a `T`.
+#[inline(always)]
+pub unsafe fn load<T>(at: usize) -> T {
+    let mut value = Aligned(MaybeUninit::<T>::uninit());
+    let to = (&raw mut value).cast::<u8>();
+    let from = at as *const u8;
+    let mut done = 0;
+    // SAFETY: reads stay within the T by this function's contract, writes within `value`, all of
+    // whose bytes are written.
+    unsafe {
+        while done + 4 <= size_of::<T>() {
+            to.add(done).cast::<u32>().write(from.add(done).cast::<u32>().read());
+            done += 4;
+        }
+        if size_of::<T>() & 2 != 0 {
+            to.add(done).cast::<u16>().write(from.add(done).cast::<u16>().read());
+            done += 2;
+        }
+        if size_of::<T>() & 1 != 0 {
+            to.add(done).write(from.add(done).read());
+        }
+        value.0.assume_init()
+    }
+}
+
+/// Stores a `T` at an address, a word at a time; see [`load`].
+///
+/// # Safety
+/// `size_of::<T>()` bytes at `at` must be writable.
+#[inline(always)]
+pub unsafe fn store<T>(at: usize, value: T) {
+    let value = Aligned(MaybeUninit::new(value));
+    let from = (&raw const value).cast::<u8>();
+    let to = at as *mut u8;
+    let mut done = 0;
+    // SAFETY: as in `load`, the other way round.
+    unsafe {
+        while done + 4 <= size_of::<T>() {
+            to.add(done).cast::<u32>().write(from.add(done).cast::<u32>().read());
+            done += 4;
+        }
+        if size_of::<T>() & 2 != 0 {
+            to.add(done).cast::<u16>().write(from.add(done).cast::<u16>().read());
+            done += 2;
+        }
+        if size_of::<T>() & 1 != 0 {
+            to.add(done).write(from.add(done).read());
+        }
+    }
+}
+
 /// Writes `value` at `offset` of the packet; false if it ends before.
 #[inline(always)]
 pub fn write<T: IntoBytes + Unaligned + Copy>(ctx: &XdpContext, offset: usize, value: T) -> bool {
-    let start = ctx.data();
-    if offset > MAX_OFFSET || start + offset + size_of::<T>() > ctx.data_end() {
+    let start = start(ctx);
+    if offset > MAX_OFFSET || start + offset + size_of::<T>() > end(ctx) {
         return false;
     }
-    // SAFETY: the whole T lies before the end of the packet; the write asks for no alignment.
-    unsafe { ((start + offset) as *mut T).write_unaligned(value) };
+    // SAFETY: the whole T lies before the end of the packet.
+    unsafe { store(start + offset, value) };
     true
 }

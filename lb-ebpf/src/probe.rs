@@ -4,6 +4,7 @@ use aya_ebpf::programs::XdpContext;
 use lb_common::probe::{Probe, probe_flag};
 
 use crate::maps::PROBE_TOKEN;
+use crate::packet;
 
 /// What the packet at hand is asked, if it comes from a test run of ours.
 #[derive(Clone, Copy)]
@@ -17,8 +18,8 @@ pub struct Asked {
 /// Reads the probe. Packets from an interface carry no metadata, and never the token.
 #[inline(always)]
 pub fn asked(ctx: &XdpContext) -> Option<Asked> {
-    let meta = ctx.metadata();
-    if meta + size_of::<Probe>() > ctx.metadata_end() {
+    let meta = packet::meta(ctx);
+    if meta + size_of::<Probe>() > packet::start(ctx) {
         return None;
     }
     read(meta)
@@ -27,7 +28,7 @@ pub fn asked(ctx: &XdpContext) -> Option<Asked> {
 #[inline(always)]
 fn read(meta: usize) -> Option<Asked> {
     // SAFETY: the caller has checked that the metadata is as long as a probe.
-    let probe = unsafe { (meta as *const Probe).read_unaligned() };
+    let probe: Probe = unsafe { packet::load(meta) };
     if probe.token != PROBE_TOKEN.load() || probe.token == 0 {
         return None;
     }
@@ -38,10 +39,10 @@ fn read(meta: usize) -> Option<Asked> {
 /// Writes the answer into the metadata, which moves with the packet's head.
 #[inline(always)]
 pub fn answer(ctx: &XdpContext, answer: &Probe) {
-    let meta = ctx.metadata();
-    if meta + size_of::<Probe>() > ctx.metadata_end() {
+    let meta = packet::meta(ctx);
+    if meta + size_of::<Probe>() > packet::start(ctx) {
         return;
     }
     // SAFETY: just checked.
-    unsafe { (meta as *mut Probe).write_unaligned(*answer) };
+    unsafe { packet::store(meta, *answer) };
 }

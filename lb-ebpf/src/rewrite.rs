@@ -5,7 +5,7 @@ use aya_ebpf::programs::XdpContext;
 use lb_common::counter::Reason;
 use lb_common::encap::{self, Inner, Sources};
 use lb_common::packet::{Packet, Role};
-use lb_common::slot::{NextHop, forward_mode, next_hop_flag};
+use lb_common::slot::{Member, NextHop, forward_mode, next_hop_flag};
 use lb_common::wire::{ETHERNET_LEN, Ethernet, Ipv4, Ipv6, ether_type};
 use zerocopy::network_endian::U16;
 use zerocopy::{Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -13,7 +13,6 @@ use zerocopy::{Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::icmp;
 use crate::maps::{NEXT_HOPS, SOURCE_V4, SOURCE_V4_MASK, SOURCE_V6, SOURCE_V6_MASK};
 use crate::packet::write;
-use crate::pick::Choice;
 
 /// What became of a packet that was to be sent on.
 pub struct Sent {
@@ -34,16 +33,16 @@ struct Outer<T: Unaligned> {
 
 /// Sends a packet to the backend that was chosen.
 #[inline(always)]
-pub fn send(ctx: &XdpContext, packet: &Packet, choice: &Choice) -> Sent {
+pub fn send(ctx: &XdpContext, packet: &Packet, member: &Member, hash: u64) -> Sent {
     let failed = |reason| Sent { reason, interface: 0, too_big: false };
-    let Some(hop) = NEXT_HOPS.get(u32::from(choice.member.next_hop)) else {
+    let Some(hop) = NEXT_HOPS.get(u32::from(member.next_hop)) else {
         return failed(Reason::NoNextHop);
     };
     if hop.flags & next_hop_flag::RESOLVED == 0 {
         return failed(Reason::NoNextHop);
     }
-    let tunnelled = choice.member.forward == forward_mode::IPIP;
-    let to_v4 = choice.member.address.is_v4();
+    let tunnelled = member.forward == forward_mode::IPIP;
+    let to_v4 = member.address.is_v4();
     let overhead = if tunnelled { encap::overhead(to_v4) } else { 0 };
     if u32::from(packet.ip_length) + u32::from(overhead) > u32::from(hop.mtu) {
         let reason = icmp::too_big(ctx, packet, hop.mtu.saturating_sub(overhead));
@@ -54,8 +53,8 @@ pub fn send(ctx: &XdpContext, packet: &Packet, choice: &Choice) -> Sent {
             let family = if packet.is_v4 { ether_type::IPV4 } else { ether_type::IPV6 };
             write(ctx, 0, ethernet(hop, family))
         }
-        (true, true) => encap_v4(ctx, packet, choice, hop),
-        (true, false) => encap_v6(ctx, packet, choice, hop),
+        (true, true) => encap_v4(ctx, packet, member, hop, hash),
+        (true, false) => encap_v6(ctx, packet, member, hop, hash),
     };
     if !written {
         return failed(Reason::NoHeadroom);
@@ -114,15 +113,15 @@ pub fn move_head(ctx: &XdpContext, bytes: i32) -> bool {
 }
 
 #[inline(always)]
-fn encap_v4(ctx: &XdpContext, packet: &Packet, choice: &Choice, hop: &NextHop) -> bool {
-    let ip: Ipv4 = encap::outer_v4(&inner(packet), choice.member.address, &sources(), choice.hash);
+fn encap_v4(ctx: &XdpContext, packet: &Packet, member: &Member, hop: &NextHop, hash: u64) -> bool {
+    let ip: Ipv4 = encap::outer_v4(&inner(packet), member.address, &sources(), hash);
     move_head(ctx, -(size_of::<Ipv4>() as i32))
         && write(ctx, 0, Outer { ethernet: ethernet(hop, ether_type::IPV4), ip })
 }
 
 #[inline(always)]
-fn encap_v6(ctx: &XdpContext, packet: &Packet, choice: &Choice, hop: &NextHop) -> bool {
-    let ip: Ipv6 = encap::outer_v6(&inner(packet), choice.member.address, &sources(), choice.hash);
+fn encap_v6(ctx: &XdpContext, packet: &Packet, member: &Member, hop: &NextHop, hash: u64) -> bool {
+    let ip: Ipv6 = encap::outer_v6(&inner(packet), member.address, &sources(), hash);
     move_head(ctx, -(size_of::<Ipv6>() as i32))
         && write(ctx, 0, Outer { ethernet: ethernet(hop, ether_type::IPV6), ip })
 }

@@ -86,8 +86,6 @@ impl Toolchain {
             "-Cdebuginfo=2".to_owned(),
             // Fetching atomics and 32-bit jumps, which the default of the target lacks.
             "-Ctarget-cpu=v3".to_owned(),
-            // Else headers are read byte by byte; both our architectures load words anywhere.
-            "-Ctarget-feature=+allows-misaligned-mem-access".to_owned(),
             format!("--cfg=bpf_target_arch=\"{}\"", env::consts::ARCH),
         ]
     }

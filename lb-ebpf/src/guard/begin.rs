@@ -3,7 +3,7 @@
 use lb_common::SLOTS;
 use lb_common::control::{ControlRecord, NO_SLOT, control_flag};
 use lb_common::guard::{BeginPut, CLEARS, COMMAND_LEN, Refusal};
-use lb_common::slot::{FILTER_WORDS, SlotHeader, VipEntry, slot_state};
+use lb_common::slot::{FILTER_WORDS, Node, SlotHeader, VipEntry, slot_state};
 use lb_common::wire::Frame;
 use zerocopy::FromZeros;
 
@@ -12,7 +12,7 @@ use super::{Call, Detail, Outcome, shadow};
 use crate::control::{jiffies, now};
 use crate::deadman;
 use crate::maps::{
-    FILTERS, MEMBERS, MEMBERS_MAX, SLOT_HEADERS, TABLE_HEADERS, TABLES_MAX, VIP_PLACES, VIPS,
+    FILTERS, MEMBERS, MEMBERS_MAX, NODE, SLOT_HEADERS, TABLE_HEADERS, TABLES_MAX, VIP_PLACES, VIPS,
 };
 use crate::packet::XdpFrame;
 
@@ -27,15 +27,16 @@ pub fn start(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     // SAFETY: the control element; this holds the lock.
     unsafe {
         if (*control).started_ns == 0 {
-            (*control).started_ns = now();
+            keep_node(call)?;
             empty_generation_zero()?;
+            (*control).started_ns = now();
         }
         (*control).patience = patience;
         (*control).stale_after = jiffies().wrapping_add(patience);
     }
     let first = call.writer.record().is_none();
     let limits = (call.arg(1), call.arg(2), call.arg(3));
-    let session = call.command.session;
+    let session = call.session();
     call.writer.publish(|mut record| {
         if first {
             record = ControlRecord { lkg: NO_SLOT, shadow: NO_SLOT, ..ControlRecord::new_zeroed() };
@@ -49,6 +50,17 @@ pub fn start(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     deadman::start();
     detail[0] = now();
     detail[1] = jiffies();
+    Ok(())
+}
+
+/// Keeps what the loader says of this object.
+#[inline(always)]
+fn keep_node(call: &Call<'_>) -> Outcome {
+    let bytes: [u8; size_of::<Node>()] =
+        XdpFrame::new(call.ctx).read(COMMAND_LEN).ok_or(Refusal::Malformed)?;
+    let node = NODE.get_ptr_mut(0).ok_or(Refusal::OutOfRange)?;
+    // SAFETY: a map element under the lock; both are of one size.
+    unsafe { node.cast::<[u8; size_of::<Node>()]>().write(bytes) };
     Ok(())
 }
 
@@ -91,7 +103,7 @@ pub fn begin(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     unsafe {
         header.write(SlotHeader::new_zeroed());
         (*header).generation = generation;
-        (*header).base = call.command.base;
+        (*header).base = call.base();
         (*header).digest = put.digest;
         (*header).state = slot_state::STAGING;
     }
@@ -108,7 +120,7 @@ pub fn begin(call: &Call<'_>, detail: &mut Detail) -> Outcome {
 /// K2: the change was made from the generation that is ACTIVE now.
 #[inline(always)]
 pub fn stale_base(call: &Call<'_>, record: &ControlRecord, detail: &mut Detail) -> Outcome {
-    let base = call.command.base;
+    let base = call.base();
     if base == record.active_generation {
         return Ok(());
     }

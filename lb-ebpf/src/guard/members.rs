@@ -1,16 +1,20 @@
 //! Members of a slot, and the overlays: their state and their next hops.
 
+use aya_ebpf::programs::XdpContext;
 use lb_common::guard::{COMMAND_LEN, HOPS, MemberPut, PUTS, Refusal};
-use lb_common::slot::{Member, NextHop, PoolEntry, SlotHeader, member_state, slot_state};
+use lb_common::slot::{Member, Name, NextHop, PoolEntry, SlotHeader, member_state, slot_state};
 use lb_common::wire::Frame;
 
 use super::begin::cleared;
+use super::walk::Records;
 use super::{Call, Detail, Outcome, Shadow, shadow};
 use crate::maps::{self, MEMBER_NAMES, MEMBERS, NEXT_HOPS, NEXT_HOPS_MAX};
 use crate::packet::XdpFrame;
 
-/// The bytes of a record in a payload; records are read as bytes, since they lie unaligned.
-type Raw<const N: usize> = [u8; N];
+/// A number in a payload, where nothing is aligned.
+type U32 = [u8; 4];
+/// Bounds a turn for the verifier; a command has no more records.
+pub const RECORD_MASK: u32 = 15;
 const PUT_LEN: usize = size_of::<MemberPut>();
 
 /// `Op::PutMembers`.
@@ -20,27 +24,32 @@ pub fn put_members(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     if !cleared(shadow.header) {
         return Err(Refusal::Incomplete);
     }
-    let count = call.arg(0) as usize;
-    for index in 0..PUTS {
-        if index >= count {
-            break;
-        }
-        put_member(call, &shadow, index, detail)?;
+    let count = call.arg(0);
+    if count > PUTS as u32 {
+        return Err(Refusal::Malformed);
     }
-    Ok(())
+    Records::take(call, shadow, 0, count, take_member, detail)
+}
+
+extern "C" fn take_member(turn: u32, records: *mut Records) -> i64 {
+    // SAFETY: what `walk` was given.
+    let records = unsafe { &mut *records };
+    let ctx = XdpContext::new(records.ctx);
+    let frame = XdpFrame::new(&ctx);
+    let offset = COMMAND_LEN + (turn & RECORD_MASK) as usize * PUT_LEN;
+    let Some([id, drain]) = frame.read::<[U32; 2]>(offset) else {
+        return records.note(turn, Err(Refusal::Malformed));
+    };
+    let (id, drain) = (u32::from_ne_bytes(id), u32::from_ne_bytes(drain) != 0);
+    let outcome = put_member(&frame, offset, id, drain, &records.shadow);
+    records.note(id, outcome)
 }
 
 #[inline(always)]
-fn put_member(call: &Call<'_>, shadow: &Shadow, index: usize, detail: &mut Detail) -> Outcome {
-    let frame = XdpFrame::new(call.ctx);
-    let offset = COMMAND_LEN + index * PUT_LEN;
-    let id: [u8; 4] = frame.read(offset).ok_or(Refusal::Malformed)?;
-    let drain: [u8; 4] = frame.read(offset + 4).ok_or(Refusal::Malformed)?;
-    let raw: Raw<64> = frame.read(offset + 8).ok_or(Refusal::Malformed)?;
-    let id = u32::from_ne_bytes(id);
-    // SAFETY: Member is made of integers: any 64 bytes are one. It is copied out unaligned.
-    let put: Member = unsafe { raw.as_ptr().cast::<Member>().read_unaligned() };
-    detail[0] = u64::from(id);
+fn put_member(frame: &XdpFrame, offset: usize, id: u32, drain: bool, shadow: &Shadow) -> Outcome {
+    let raw: [u8; size_of::<Member>()] = frame.read(offset + 8).ok_or(Refusal::Malformed)?;
+    // SAFETY: Member is made of integers: any bytes are one. It is copied out unaligned.
+    let put: Member = unsafe { core::mem::transmute(raw) };
     // SAFETY: the header is a map element under the lock.
     belongs(id, &put, shadow, unsafe { (*shadow.header).generation })?;
     let member = MEMBERS.get_ptr_mut(id).ok_or(Refusal::OutOfRange)?;
@@ -48,13 +57,11 @@ fn put_member(call: &Call<'_>, shadow: &Shadow, index: usize, detail: &mut Detai
     unsafe {
         if (*member).slots == 0 && (*member).identity == 0 {
             member.write(Member { slots: 0, drains: 0, ..put });
-            let name: Raw<64> = frame.read(offset + 72).ok_or(Refusal::Malformed)?;
-            let place = MEMBER_NAMES.get_ptr_mut(id).ok_or(Refusal::OutOfRange)?;
-            place.write(name);
+            copy_name(frame, offset + 8 + size_of::<Member>(), MEMBER_NAMES.get_ptr_mut(id))?;
         } else if !same(&*member, &put) {
             return Err(Refusal::InUse);
         }
-        add(member, shadow, u32::from_ne_bytes(drain) != 0, put.weight);
+        add(member, shadow, drain, put.weight);
     }
     Ok(())
 }
@@ -98,6 +105,16 @@ fn belongs(id: u32, put: &Member, shadow: &Shadow, generation: u64) -> Outcome {
     Ok(())
 }
 
+/// Copies a name of the payload into a map of names.
+#[inline(always)]
+pub fn copy_name(frame: &XdpFrame, offset: usize, place: Option<*mut Name>) -> Outcome {
+    let place = place.ok_or(Refusal::OutOfRange)?;
+    let name: Name = frame.read(offset).ok_or(Refusal::Malformed)?;
+    // SAFETY: an element of a map of names under the lock.
+    unsafe { place.write(name) };
+    Ok(())
+}
+
 /// Identity: what must not change under a number.
 #[inline(always)]
 fn same(a: &Member, b: &Member) -> bool {
@@ -110,25 +127,29 @@ fn same(a: &Member, b: &Member) -> bool {
 /// `Op::PutNextHops`.
 #[inline(never)]
 pub fn put_next_hops(call: &Call<'_>, detail: &mut Detail) -> Outcome {
-    let (first, count) = (call.arg(0), call.arg(1) as usize);
-    let limit = NEXT_HOPS_MAX.load();
-    let frame = XdpFrame::new(call.ctx);
-    for index in 0..HOPS {
-        if index >= count {
-            break;
-        }
-        let number = first.wrapping_add(index as u32);
-        detail[0] = u64::from(number);
-        // Number 0 is "none".
-        if number == 0 || number >= limit {
-            return Err(Refusal::OutOfRange);
-        }
-        let words: [u8; 32] = frame
-            .read(COMMAND_LEN + index * size_of::<NextHop>())
-            .ok_or(Refusal::Malformed)?;
-        store_next_hop(number, words)?;
+    let (first, count) = (call.arg(0), call.arg(1));
+    if count > HOPS as u32 {
+        return Err(Refusal::Malformed);
     }
-    Ok(())
+    let nowhere = Shadow { slot: 0, header: core::ptr::null_mut() };
+    Records::take(call, nowhere, first, count, take_next_hop, detail)
+}
+
+extern "C" fn take_next_hop(turn: u32, records: *mut Records) -> i64 {
+    // SAFETY: what `walk` was given.
+    let records = unsafe { &mut *records };
+    let number = records.first.wrapping_add(turn);
+    // Number 0 is "none".
+    if number == 0 || number >= NEXT_HOPS_MAX.load() {
+        return records.note(number, Err(Refusal::OutOfRange));
+    }
+    let ctx = XdpContext::new(records.ctx);
+    let offset = COMMAND_LEN + (turn & RECORD_MASK) as usize * size_of::<NextHop>();
+    let outcome = match XdpFrame::new(&ctx).read::<[u8; size_of::<NextHop>()]>(offset) {
+        Some(bytes) => store_next_hop(number, bytes),
+        None => Err(Refusal::Malformed),
+    };
+    records.note(number, outcome)
 }
 
 /// Interface first, then each MAC address in one store with what must go with it.
@@ -165,3 +186,5 @@ pub fn set_member(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     }
     Ok(())
 }
+
+const _: () = assert!(PUTS == RECORD_MASK as usize + 1 && HOPS == PUTS);

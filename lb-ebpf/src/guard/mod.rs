@@ -13,10 +13,12 @@ mod trial;
 mod vip_puts;
 mod walk;
 
+use core::mem::offset_of;
+
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::programs::XdpContext;
 use lb_common::control::{ControlRecord, NO_SLOT, control_flag};
-use lb_common::guard::{Command, MAGIC, Op, Refusal, Reply};
+use lb_common::guard::{COMMAND_LEN, Command, MAGIC, Op, Refusal, Reply};
 use lb_common::slot::{SlotHeader, slot_state};
 use lb_common::wire::Frame;
 
@@ -29,12 +31,10 @@ pub type Detail = [u64; 7];
 /// What an op ends in.
 pub type Outcome = Result<(), Refusal>;
 
-/// One call.
+/// One call. The command stays in the packet, since the stack is short.
 pub struct Call<'a> {
-    /// The program's context: payloads are read from it.
+    /// The program's context: command and payload are read from it.
     pub ctx: &'a XdpContext,
-    /// The command.
-    pub command: Command,
     /// The lock.
     pub writer: &'a Writer,
 }
@@ -49,8 +49,24 @@ impl Call<'_> {
     /// An argument.
     #[inline(always)]
     pub fn arg64(&self, index: usize) -> u64 {
-        let args = self.command.args;
-        if index < args.len() { args[index] } else { 0 }
+        self.field(offset_of!(Command, args) + index * size_of::<u64>())
+    }
+
+    /// Generation that the change is made from.
+    #[inline(always)]
+    pub fn base(&self) -> u64 {
+        self.field(offset_of!(Command, base))
+    }
+
+    /// The caller's session.
+    #[inline(always)]
+    pub fn session(&self) -> u64 {
+        self.field(offset_of!(Command, session))
+    }
+
+    #[inline(always)]
+    fn field(&self, offset: usize) -> u64 {
+        XdpFrame::new(self.ctx).read::<[u8; 8]>(offset).map_or(0, u64::from_ne_bytes)
     }
 
     /// The current record.
@@ -107,22 +123,22 @@ pub fn run(ctx: &XdpContext) -> u32 {
         Ok(()) => Refusal::Done,
         Err(refusal) => refusal,
     };
-    let reply = Reply { magic: !MAGIC, status: status as u32, detail };
-    if !write(ctx, 0, reply) {
-        return xdp_action::XDP_ABORTED;
-    }
-    xdp_action::XDP_PASS
+    let written = write(ctx, offset_of!(Reply, magic), (!MAGIC).to_ne_bytes())
+        && write(ctx, offset_of!(Reply, status), (status as u32).to_ne_bytes())
+        && write(ctx, offset_of!(Reply, detail), detail.map(u64::to_ne_bytes));
+    if written { xdp_action::XDP_PASS } else { xdp_action::XDP_ABORTED }
 }
 
 #[inline(always)]
 fn obey(ctx: &XdpContext, detail: &mut Detail) -> Outcome {
-    let command: Command = XdpFrame::new(ctx).read(0).ok_or(Refusal::Malformed)?;
-    if command.magic != MAGIC {
+    let [magic, op]: [[u8; 4]; 2] = XdpFrame::new(ctx).read(0).ok_or(Refusal::Malformed)?;
+    let whole = XdpFrame::new(ctx).length() >= COMMAND_LEN;
+    if u32::from_ne_bytes(magic) != MAGIC || !whole {
         return Err(Refusal::Malformed);
     }
-    let op = Op::from_code(command.op).ok_or(Refusal::Malformed)?;
+    let op = Op::from_code(u32::from_ne_bytes(op)).ok_or(Refusal::Malformed)?;
     let writer = Writer::take().ok_or(Refusal::Busy)?;
-    let call = Call { ctx, command, writer: &writer };
+    let call = Call { ctx, writer: &writer };
     let outcome = permitted(&call, op).and_then(|()| dispatch(&call, op, detail));
     writer.give();
     outcome
@@ -134,7 +150,7 @@ fn permitted(call: &Call<'_>, op: Op) -> Outcome {
     if matches!(op, Op::Start | Op::Revert | Op::Clock) {
         return Ok(());
     }
-    let session = call.command.session;
+    let session = call.session();
     if session == 0 || call.record()?.session != session {
         return Err(Refusal::Session);
     }

@@ -6,6 +6,7 @@ use lb_common::slot::{CHUNK_ENTRIES, PoolEntry, slot_state, table_state};
 use lb_common::wire::Frame;
 
 use super::begin::cleared;
+use super::members::copy_name;
 use super::walk::walk;
 use super::{Call, Detail, Outcome, Shadow, shadow};
 use crate::maps::{
@@ -26,7 +27,7 @@ pub fn put_pool(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     let frame = XdpFrame::new(call.ctx);
     let bytes: [u8; size_of::<PoolEntry>()] = frame.read(COMMAND_LEN).ok_or(Refusal::Malformed)?;
     // SAFETY: PoolEntry is made of integers: any bytes are one.
-    let put: PoolEntry = unsafe { bytes.as_ptr().cast::<PoolEntry>().read_unaligned() };
+    let put: PoolEntry = unsafe { core::mem::transmute(bytes) };
     if put.member_base > MEMBERS_MAX.load()
         || put.member_limit > u32::from(u16::MAX)
         || put.member_base + put.member_limit >= MEMBERS_MAX.load()
@@ -51,12 +52,7 @@ pub fn put_pool(call: &Call<'_>, detail: &mut Detail) -> Outcome {
         });
         (*shadow.header).pools = (*shadow.header).pools.wrapping_add(1);
     }
-    let name: [u8; 64] =
-        frame.read(COMMAND_LEN + size_of::<PoolEntry>()).ok_or(Refusal::Malformed)?;
-    let place = POOL_NAMES.get_ptr_mut(number).ok_or(Refusal::OutOfRange)?;
-    // SAFETY: a map element under the lock.
-    unsafe { place.write(name) };
-    Ok(())
+    copy_name(&frame, COMMAND_LEN + size_of::<PoolEntry>(), POOL_NAMES.get_ptr_mut(number))
 }
 
 /// Makes the slot use a table; it may still be open, but must be this pool's.

@@ -125,9 +125,13 @@ pub fn revert(call: &Call<'_>, detail: &mut Detail) -> Outcome {
         _ => Cause::Revert,
     };
     let now = now();
+    let meant = call.arg64(3);
     if record.flags & control_flag::TRIAL != 0 {
         detail[0] = record.shadow_generation;
         detail[1] = record.active_generation;
+        if meant != 0 && meant != record.shadow_generation {
+            return Err(Refusal::OtherGeneration);
+        }
         call.writer.publish(|record| record.trial_over(cause, by, now));
         return Ok(());
     }
@@ -139,6 +143,9 @@ pub fn revert(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     }
     detail[0] = record.active_generation;
     detail[1] = record.lkg_generation;
+    if meant != 0 && meant != record.active_generation {
+        return Err(Refusal::OtherGeneration);
+    }
     call.writer.publish(|record| record.gone_back(by, now));
     Ok(())
 }

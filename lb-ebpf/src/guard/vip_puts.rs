@@ -1,10 +1,13 @@
 //! VIPs of a slot: written where the packet path will look for them.
 
+use aya_ebpf::programs::XdpContext;
 use lb_common::guard::{COMMAND_LEN, PUTS, Refusal, VipPut};
 use lb_common::slot::{SlotHeader, VIP_PROBES, VipEntry, slot_state, vip_kind};
 use lb_common::wire::Frame;
 
 use super::begin::cleared;
+use super::members::{RECORD_MASK, copy_name};
+use super::walk::Records;
 use super::{Call, Detail, Outcome, Shadow, shadow};
 use crate::maps::{self, FILTERS, TABLE_HEADERS, VIP_NAMES, VIP_PLACES, VIPS, VIPS_MAX};
 use crate::packet::XdpFrame;
@@ -19,32 +22,40 @@ pub fn put_vips(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     if !cleared(shadow.header) {
         return Err(Refusal::Incomplete);
     }
-    let count = call.arg(0) as usize;
-    for index in 0..PUTS {
-        if index >= count {
-            break;
-        }
-        put_vip(call, &shadow, COMMAND_LEN + index * PUT_LEN, detail)?;
-    }
-    Ok(())
-}
-
-#[inline(never)]
-fn put_vip(call: &Call<'_>, shadow: &Shadow, offset: usize, detail: &mut Detail) -> Outcome {
-    if offset > COMMAND_LEN + PUTS * PUT_LEN {
+    let count = call.arg(0);
+    if count > PUTS as u32 {
         return Err(Refusal::Malformed);
     }
-    let frame = XdpFrame::new(call.ctx);
-    let place: [u8; 4] = frame.read(offset).ok_or(Refusal::Malformed)?;
-    let bytes: [u8; size_of::<VipEntry>()] = frame.read(offset + 8).ok_or(Refusal::Malformed)?;
+    Records::take(call, shadow, 0, count, take_vip, detail)
+}
+
+extern "C" fn take_vip(turn: u32, records: *mut Records) -> i64 {
+    // SAFETY: what `walk` was given.
+    let records = unsafe { &mut *records };
+    let ctx = XdpContext::new(records.ctx);
+    let frame = XdpFrame::new(&ctx);
+    let offset = COMMAND_LEN + (turn & RECORD_MASK) as usize * PUT_LEN;
+    let Some(place) = frame.read::<[u8; 4]>(offset) else {
+        return records.note(turn, Err(Refusal::Malformed));
+    };
     let place = u32::from_ne_bytes(place);
+    let outcome = put_vip(&frame, offset, place, &records.shadow);
+    records.note(place, outcome)
+}
+
+#[inline(always)]
+fn put_vip(frame: &XdpFrame, offset: usize, place: u32, shadow: &Shadow) -> Outcome {
+    let bytes: [u8; size_of::<VipEntry>()] = frame.read(offset + 8).ok_or(Refusal::Malformed)?;
     // SAFETY: VipEntry is made of integers: any bytes are one.
-    let put: VipEntry = unsafe { bytes.as_ptr().cast::<VipEntry>().read_unaligned() };
-    detail[0] = u64::from(place);
+    let put: VipEntry = unsafe { core::mem::transmute(bytes) };
     let target = vacant(shadow, place, &put)?;
     let header = shadow.header;
     let entry = if put.kind == vip_kind::VIP {
-        name(&frame, offset, u32::from(put.vip))?;
+        let vip = u32::from(put.vip);
+        if vip >= VIPS_MAX.load() {
+            return Err(Refusal::OutOfRange);
+        }
+        copy_name(frame, offset + 8 + size_of::<VipEntry>(), VIP_NAMES.get_ptr_mut(vip))?;
         // SAFETY: a map element under the lock.
         unsafe { (*header).vips = (*header).vips.wrapping_add(1) };
         of_pool(shadow, header, &put)?
@@ -80,18 +91,6 @@ fn vacant(shadow: &Shadow, place: u32, put: &VipEntry) -> Result<*mut VipEntry, 
         return Err(Refusal::InUse);
     }
     Ok(target)
-}
-
-#[inline(always)]
-fn name(frame: &XdpFrame, offset: usize, vip: u32) -> Outcome {
-    if vip >= VIPS_MAX.load() {
-        return Err(Refusal::OutOfRange);
-    }
-    let name: [u8; 64] = frame.read(offset + 72).ok_or(Refusal::Malformed)?;
-    let place = VIP_NAMES.get_ptr_mut(vip).ok_or(Refusal::OutOfRange)?;
-    // SAFETY: a map element under the lock.
-    unsafe { place.write(name) };
-    Ok(())
 }
 
 /// Completes a VIP with what its pool says; the pool must be of this generation and not walked.

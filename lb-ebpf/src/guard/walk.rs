@@ -2,8 +2,11 @@
 
 use core::ffi::c_void;
 
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::bpf_loop;
 use lb_common::guard::Refusal;
+
+use super::{Call, Detail, Outcome, Shadow};
 
 /// A callback: gets the turn and the state; returns 0 to go on, 1 to stop.
 pub type Turn<T> = extern "C" fn(u32, *mut T) -> i64;
@@ -23,4 +26,52 @@ pub fn walk<T>(turns: u32, turn: Turn<T>, state: &mut T) -> Result<(), Refusal> 
         bpf_loop(turns, turn as *mut c_void, core::ptr::from_mut(state).cast(), 0)
     };
     if done < 0 { Err(Refusal::Kernel) } else { Ok(()) }
+}
+
+/// Records of a payload, taken one by one: verified once, however many there are.
+pub struct Records {
+    /// The program's context, to read from the packet.
+    pub ctx: *mut xdp_md,
+    /// SHADOW.
+    pub shadow: Shadow,
+    /// First number that the command names.
+    pub first: u32,
+    /// Number of the record that was refused, or the last one.
+    pub number: u32,
+    /// Code of the refusal, 0 if none.
+    pub refusal: u32,
+}
+
+impl Records {
+    /// Takes `count` records of the payload by `turn`.
+    #[inline(always)]
+    pub fn take(
+        call: &Call<'_>,
+        shadow: Shadow,
+        first: u32,
+        count: u32,
+        turn: Turn<Self>,
+        detail: &mut Detail,
+    ) -> Outcome {
+        let mut records = Self { ctx: call.ctx.ctx, shadow, first, number: 0, refusal: 0 };
+        walk(count, turn, &mut records)?;
+        detail[0] = u64::from(records.number);
+        match Refusal::from_code(records.refusal) {
+            None | Some(Refusal::Done) => Ok(()),
+            Some(refusal) => Err(refusal),
+        }
+    }
+
+    /// Notes the outcome of a record; what the callback returns.
+    #[inline(always)]
+    pub fn note(&mut self, number: u32, outcome: Outcome) -> i64 {
+        self.number = number;
+        match outcome {
+            Ok(()) => 0,
+            Err(refusal) => {
+                self.refusal = refusal as u32;
+                1
+            }
+        }
+    }
 }

@@ -1,0 +1,30 @@
+//! The host's licence to copy these types out of maps.
+
+use crate::control::{Control, ControlRecord};
+use crate::counter::{MemberCounters, Reasons, VipCounters};
+use crate::slot::{Member, NextHop, Node, PoolEntry, SlotHeader, TableHeader, VipEntry};
+
+macro_rules! pods {
+    ($($type:ty),+ $(,)?) => {
+        $(
+            // SAFETY: the zerocopy derives refuse to compile unless the type is made of plain
+            // bytes without padding, for which any bit pattern is valid.
+            unsafe impl aya::Pod for $type {}
+        )+
+    };
+}
+
+pods!(
+    Control,
+    ControlRecord,
+    Member,
+    MemberCounters,
+    NextHop,
+    Node,
+    PoolEntry,
+    Reasons,
+    SlotHeader,
+    TableHeader,
+    VipCounters,
+    VipEntry,
+);

@@ -1,0 +1,117 @@
+//! The guard's caller: one command, one test run.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use aya_obj::programs::XdpAttachType;
+use aya::programs::{TestRun, TestRunOptions, Xdp};
+use lb_common::guard::{COMMAND_LEN, Command, MAGIC, MAX_LEN, Op, Refusal, Reply};
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::KernelError;
+use super::refusal::Refused;
+
+/// How long a transient refusal is retried.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A handle on the guard program.
+#[derive(Debug)]
+pub struct Guard {
+    program: Xdp,
+    session: u64,
+}
+
+/// Results of a command, as documented at each [`Op`].
+pub type Detail = [u64; 7];
+
+impl Guard {
+    /// The guard of a loaded object.
+    pub(super) fn new(program: Xdp) -> Self {
+        Self { program, session: 0 }
+    }
+
+    /// The pinned guard: all that going back needs.
+    pub fn open(path: &Path) -> Result<Self, KernelError> {
+        if !path.exists() {
+            return Err(KernelError::NotLoaded(path.to_owned()));
+        }
+        let program = Xdp::from_pin(path, XdpAttachType::Interface)
+            .map_err(|e| KernelError::Load(format!("{}: {e}", path.display())))?;
+        Ok(Self::new(program))
+    }
+
+    /// Makes later calls as this session.
+    pub fn set_session(&mut self, session: u64) {
+        self.session = session;
+    }
+
+    /// One command. Waits a moment when the guard is busy or a slot still in its grace period.
+    pub fn call(&self, op: Op, base: u64, args: &[u64], payload: &[u8]) -> Result<Detail, KernelError> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.call_once(op, base, args, payload) {
+                Err(KernelError::Refused(refused))
+                    if refused.is_transient() && Instant::now() < deadline =>
+                {
+                    std::thread::sleep(wait(&refused));
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// One command, as it is refused or done at the first attempt.
+    pub fn call_once(
+        &self,
+        op: Op,
+        base: u64,
+        args: &[u64],
+        payload: &[u8],
+    ) -> Result<Detail, KernelError> {
+        let mut data = vec![0u8; COMMAND_LEN];
+        let mut padded = [0u64; 5];
+        for (place, arg) in padded.iter_mut().zip(args) {
+            *place = *arg;
+        }
+        let command =
+            Command { magic: MAGIC, op: op as u32, session: self.session, base, args: padded };
+        data.copy_from_slice(command.as_bytes());
+        data.extend_from_slice(payload);
+        if data.len() > MAX_LEN {
+            return Err(KernelError::NoAnswer(format!("a command of {} bytes is too long", data.len())));
+        }
+        let reply = self.run(&data)?;
+        let (magic, status, detail) = (reply.magic, reply.status, reply.detail);
+        if magic != !MAGIC {
+            return Err(KernelError::NoAnswer(format!("{} was left as it was", op.name())));
+        }
+        match Refusal::from_code(status) {
+            Some(Refusal::Done) => Ok(detail),
+            Some(refusal) => Err(Refused { op, refusal, detail }.into()),
+            None => Err(KernelError::NoAnswer(format!("status {status} is unknown"))),
+        }
+    }
+
+    fn run(&self, data: &[u8]) -> Result<Reply, KernelError> {
+        let mut out = vec![0u8; data.len() + 256];
+        let options = TestRunOptions {
+            data_in: Some(data),
+            data_out: Some(&mut out),
+            repeat: 1,
+            ..TestRunOptions::default()
+        };
+        self.program
+            .test_run(options)
+            .map_err(|e| KernelError::NoAnswer(format!("test run of the guard: {e}")))?;
+        Reply::read_from_prefix(&out)
+            .map(|(reply, _)| reply)
+            .map_err(|_| KernelError::NoAnswer("its reply is too short".to_owned()))
+    }
+}
+
+fn wait(refused: &Refused) -> Duration {
+    match refused.refusal {
+        Refusal::GracePeriod => Duration::from_millis(refused.detail[0].clamp(1, 200)),
+        _ => Duration::from_micros(200),
+    }
+}

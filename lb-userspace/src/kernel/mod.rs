@@ -1,0 +1,13 @@
+//! Everything that talks to the kernel: loading, pinning, the guard, reading back, test runs.
+//!
+//! aya is named in this module alone.
+
+pub mod error;
+pub mod guard;
+pub mod maps;
+pub mod object;
+pub mod pins;
+pub mod probe;
+pub mod refusal;
+
+pub use error::KernelError;

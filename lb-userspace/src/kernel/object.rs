@@ -1,0 +1,236 @@
+//! Loading the BPF object: sizes, keys, frozen maps, pins.
+
+use std::os::fd::AsFd;
+
+use aya::maps::Map;
+use aya::programs::Xdp;
+use aya::{Ebpf, EbpfLoader};
+use lb_common::SLOTS;
+use lb_common::guard::Op;
+use lb_common::slot::Node;
+use zerocopy::IntoBytes;
+
+use super::KernelError;
+use super::guard::Guard;
+use super::maps::{FROZEN, Maps, TIMER};
+use super::pins::Pins;
+use super::probe::Prober;
+use crate::sys;
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb"));
+
+/// The loaded object, or the pinned one.
+pub struct Kernel {
+    /// The guard.
+    pub guard: Guard,
+    /// The balancer, for test runs.
+    pub prober: Prober,
+    /// The maps.
+    pub maps: Maps,
+    /// What it was loaded with.
+    pub node: Node,
+}
+
+/// What the guard is told at start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Share of a VIP's table up to which a change is R1, ppm.
+    pub r1_ppm: u32,
+    /// Share up to which it is R2, ppm.
+    pub r2_ppm: u32,
+    /// Longest lease and confirm deadline, ms.
+    pub max_deadline_ms: u32,
+}
+
+impl Kernel {
+    /// Loads a copy of its own: unpinned, attached nowhere, gone when dropped.
+    pub fn load_private(node: Node, limits: Limits) -> Result<Self, KernelError> {
+        let mut object = load(&node)?;
+        freeze(&object)?;
+        let kernel = Self::assemble(&mut object, node)?;
+        kernel.started(limits)
+    }
+
+    /// Loads and pins the object.
+    pub fn load_pinned(pins: &Pins, node: Node, limits: Limits) -> Result<Self, KernelError> {
+        pins.prepare()?;
+        if let Some((path, found)) = pins.other_abi() {
+            return Err(KernelError::OtherAbi { path, found });
+        }
+        let mut object = load(&node)?;
+        freeze(&object)?;
+        pin(&mut object, pins)?;
+        let kernel = Self::assemble(&mut object, node)?;
+        kernel.started(limits)
+    }
+
+    /// Opens what is pinned; takes it over as a new session iff `limits` are given.
+    pub fn open(pins: &Pins, limits: Option<Limits>) -> Result<Self, KernelError> {
+        let guard = Guard::open(&pins.program("guard"))?;
+        let maps = Maps::open(pins)?;
+        let node = maps.node()?;
+        let prober = Prober::open(&pins.program("lb"), node.probe_token)?;
+        let kernel = Self { guard, prober, maps, node };
+        match limits {
+            Some(limits) => kernel.started(limits),
+            None => Ok(kernel),
+        }
+    }
+
+    fn assemble(object: &mut Ebpf, node: Node) -> Result<Self, KernelError> {
+        let guard = Guard::new(program(object, "guard")?);
+        let prober = Prober::new(program(object, "lb")?, node.probe_token);
+        let maps = Maps::from_source(object)?;
+        Ok(Self { guard, prober, maps, node })
+    }
+
+    /// Tells the guard to start, as a session of its own.
+    fn started(mut self, limits: Limits) -> Result<Self, KernelError> {
+        let session = draw()?;
+        self.guard.set_session(session);
+        let args = [
+            patience(&self)?,
+            u64::from(limits.r1_ppm),
+            u64::from(limits.r2_ppm),
+            u64::from(limits.max_deadline_ms),
+        ];
+        self.guard.call(Op::Start, 0, &args, self.node.as_bytes())?;
+        Ok(self)
+    }
+}
+
+/// A random number that is not 0.
+fn draw() -> Result<u64, KernelError> {
+    let number =
+        sys::random_u64().map_err(|e| KernelError::io("draw a random number", e))?;
+    Ok(number.max(1))
+}
+
+/// Keys of a node, drawn anew.
+pub fn draw_keys(node: Node) -> Result<Node, KernelError> {
+    Ok(Node { tag_key: draw()?, probe_token: draw()?, ..node })
+}
+
+/// Jiffies in 0.3 s: the kernel's tick is not told, so it is measured.
+fn patience(kernel: &Kernel) -> Result<u64, KernelError> {
+    const WAIT: std::time::Duration = std::time::Duration::from_millis(50);
+    let known = kernel.maps.control()?.patience;
+    if known != 0 {
+        return Ok(known);
+    }
+    let before = kernel.guard.call(Op::Clock, 0, &[], &[])?;
+    std::thread::sleep(WAIT);
+    let after = kernel.guard.call(Op::Clock, 0, &[], &[])?;
+    let elapsed_ns = after[0].saturating_sub(before[0]).max(1);
+    let jiffies = after[1].saturating_sub(before[1]).max(1);
+    let hz = jiffies.saturating_mul(1_000_000_000) / elapsed_ns;
+    // CONFIG_HZ is one of these.
+    let hz = [100, 250, 300, 1000].into_iter().min_by_key(|rate| hz.abs_diff(*rate)).unwrap_or(250);
+    Ok(hz * 3 / 10)
+}
+
+fn program(object: &mut Ebpf, name: &str) -> Result<Xdp, KernelError> {
+    let program: &mut Xdp = object
+        .program_mut(name)
+        .ok_or_else(|| KernelError::Load(format!("the object has no program {name}")))?
+        .try_into()
+        .map_err(|e| KernelError::Load(format!("{name}: {e}")))?;
+    let info = program.info().map_err(|e| KernelError::Load(format!("{name}: {e}")))?;
+    Xdp::from_program_info(info, std::borrow::Cow::Owned(name.to_owned()), aya_obj::programs::XdpAttachType::Interface)
+        .map_err(|e| KernelError::Load(format!("{name}: {e}")))
+}
+
+fn load(node: &Node) -> Result<Ebpf, KernelError> {
+    let slots = u32::try_from(SLOTS).unwrap_or(3);
+    let sets = slots.saturating_add(1);
+    let mut loader = EbpfLoader::new();
+    let sizes = [
+        ("VIPS", node.vip_places.saturating_mul(slots)),
+        ("POOLS", node.pools.saturating_mul(slots)),
+        ("MEMBERS", node.members),
+        ("TABLE_HEADERS", node.tables),
+        ("TABLES", node.chunks),
+        ("NEXT_HOPS", node.next_hops),
+        ("VIP_NAMES", node.vips),
+        ("POOL_NAMES", node.pools),
+        ("MEMBER_NAMES", node.members),
+        ("FLOWS", node.flow_buckets),
+        ("VIP_COUNTS", node.vips.saturating_mul(sets)),
+        ("MEMBER_COUNTS", node.members.saturating_mul(sets)),
+    ];
+    for (name, size) in sizes {
+        loader.map_max_entries(name, size);
+    }
+    loader
+        .override_global("TAG_KEY", &node.tag_key, true)
+        .override_global("FLEET_KEY", &node.fleet_key, true)
+        .override_global("PROBE_TOKEN", &node.probe_token, true)
+        .override_global("VIP_PLACES", &node.vip_places, true)
+        .override_global("VIPS_MAX", &node.vips, true)
+        .override_global("POOLS_MAX", &node.pools, true)
+        .override_global("MEMBERS_MAX", &node.members, true)
+        .override_global("TABLES_MAX", &node.tables, true)
+        .override_global("CHUNKS_MAX", &node.chunks, true)
+        .override_global("NEXT_HOPS_MAX", &node.next_hops, true)
+        .override_global("FLOW_BUCKETS", &node.flow_buckets, true)
+        .override_global("SOURCE_V4", &node.source_v4, true)
+        .override_global("SOURCE_V4_MASK", &node.source_v4_mask, true)
+        .override_global("SOURCE_V6", &node.source_v6[..], true)
+        .override_global("SOURCE_V6_MASK", &node.source_v6_mask, true);
+    let mut object = loader.load(OBJECT).map_err(|e| KernelError::Load(chain(&e)))?;
+    for name in ["lb", "guard"] {
+        let program: &mut Xdp = object
+            .program_mut(name)
+            .ok_or_else(|| KernelError::Load(format!("the object has no program {name}")))?
+            .try_into()
+            .map_err(|e| KernelError::Load(format!("{name}: {e}")))?;
+        program.load().map_err(|e| KernelError::Load(format!("{name}: {}", chain(&e))))?;
+    }
+    Ok(object)
+}
+
+/// An error with its causes, in one line each.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+fn freeze(object: &Ebpf) -> Result<(), KernelError> {
+    for name in FROZEN {
+        let data = match object.map(name) {
+            Some(Map::Array(data) | Map::PerCpuArray(data)) => data,
+            _ => {
+                return Err(KernelError::Map { name, why: "the object has none".to_owned() });
+            }
+        };
+        sys::freeze_map(data.fd().as_fd())
+            .map_err(|e| KernelError::io(format!("freeze map {name}"), e))?;
+    }
+    Ok(())
+}
+
+fn pin(object: &mut Ebpf, pins: &Pins) -> Result<(), KernelError> {
+    let failed = |what: &str, e: &dyn std::error::Error| {
+        KernelError::Load(format!("pin {what} under {}: {e}", pins.directory().display()))
+    };
+    for name in FROZEN.into_iter().chain([TIMER]) {
+        let map = object
+            .map(name)
+            .ok_or_else(|| KernelError::Map { name, why: "the object has none".to_owned() })?;
+        map.pin(pins.map(name)).map_err(|e| failed(name, &e))?;
+    }
+    // The guard last: whoever finds it finds everything.
+    for name in ["lb", "guard"] {
+        let program = object
+            .program_mut(name)
+            .ok_or_else(|| KernelError::Load(format!("the object has no program {name}")))?;
+        program.pin(pins.program(name)).map_err(|e| failed(name, &e))?;
+    }
+    Ok(())
+}

@@ -17,6 +17,7 @@ pub mod address;
 pub mod checksum;
 pub mod control;
 pub mod counter;
+pub mod decap;
 pub mod encap;
 pub mod flow;
 pub mod guard;

@@ -1,0 +1,36 @@
+//! The files that the lab writes for the lbguard in its balancer.
+
+use std::fs;
+
+use super::address::{ENCAP_SOURCE_V4, ENCAP_SOURCE_V6};
+use super::build::Lab;
+use super::error::{Context as _, LabError};
+
+/// Writes `etc/lbguard/agent.toml` below the lab's root; paths follow `--root`.
+pub(super) fn write_agent_toml(lab: &Lab) -> Result<(), LabError> {
+    let directory = lab.root().join("etc/lbguard");
+    fs::create_dir_all(&directory).context(|| directory.display().to_string())?;
+    let file = directory.join("agent.toml");
+    let text = agent_toml(lab.balancer().interface());
+    fs::write(&file, text).context(|| file.display().to_string())
+}
+
+fn agent_toml(interface: &str) -> String {
+    format!(
+        r#"version = 1
+interfaces = ["{interface}"]
+xdp_mode = "auto"
+fleet_seed = "laboratory"
+encap_source_v4 = "{ENCAP_SOURCE_V4}"
+encap_source_v6 = "{ENCAP_SOURCE_V6}"
+
+[tables]
+vips = 64
+pools = 64
+backends = 1024
+lookup_entries = 1_048_576
+flows = 65_536
+nexthops = 256
+"#
+    )
+}

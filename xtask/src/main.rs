@@ -48,14 +48,19 @@ enum Task {
     },
 }
 
+/// What follows the task's name, as typed: clap would take the first `--` for itself.
+fn rest() -> Vec<String> {
+    std::env::args().skip(2).collect()
+}
+
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Setup => setup::setup(),
         Task::BuildEbpf => setup::setup().and_then(|()| ebpf::build()),
         Task::Lint => setup::setup().and_then(|()| lint::lint()),
-        Task::Test { args } => setup::setup().and_then(|()| run::test(&args)),
+        Task::Test { .. } => setup::setup().and_then(|()| run::test(&rest())),
         Task::Demo { args } => setup::setup().and_then(|()| run::demo(&args)),
-        Task::Soak { args } => setup::setup().and_then(|()| run::soak(&args)),
+        Task::Soak { .. } => setup::setup().and_then(|()| run::soak(&rest())),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

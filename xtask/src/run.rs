@@ -9,14 +9,16 @@ use crate::command::{Root, cargo_command, output, run, rustc, workspace};
 
 const END_TO_END: &str = "lb-tests";
 
-/// All tests: those of the crates, then the end-to-end ones.
+/// All tests: those of the crates, then the end-to-end ones, which run in any case: they say what
+/// a failed unit test means for traffic.
 pub fn test(args: &[String]) -> Result<()> {
+    let mut end_to_end = as_root("test")?;
     println!("test: unit and property tests");
-    run(cargo_command("test")
+    let units = run(cargo_command("test")
         .args(["--workspace", "--exclude", END_TO_END])
-        .args(args))?;
+        .args(args));
     println!("test: end-to-end tests in network namespaces");
-    run(as_root("test")?.args(["--package", END_TO_END]).args(args))
+    run(end_to_end.args(["--package", END_TO_END]).args(args)).and(units)
 }
 
 /// The demo.

@@ -34,3 +34,16 @@ nexthops = 256
 "#
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::NodeConfig;
+
+    #[test]
+    fn the_agent_reads_what_the_lab_writes() {
+        let node = NodeConfig::parse(agent_toml("lb0").as_bytes(), "agent.toml").unwrap();
+        assert_eq!(node.interfaces, ["lb0"]);
+        assert_eq!(node.tables.flows, 65_536);
+    }
+}

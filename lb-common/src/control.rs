@@ -37,6 +37,12 @@ pub struct Control {
     pub restarts: u64,
     /// Boot-clock ns of the first `Start`.
     pub started_ns: u64,
+    /// Sweeps of the flow table that are complete.
+    pub sweeps: u32,
+    /// Bucket that the next sweep command begins with.
+    pub sweep_place: u32,
+    /// Zero.
+    pub reserved: [u64; 7],
 }
 
 /// Bits of [`ControlRecord::flags`].
@@ -215,7 +221,7 @@ pub const fn place(number: u64) -> u32 {
     (number % RECORDS as u64) as u32
 }
 
-const _: () = assert!(size_of::<Control>() == 64);
+const _: () = assert!(size_of::<Control>() == 128);
 const _: () = assert!(size_of::<ControlRecord>() == 128);
 const _: () = assert!(core::mem::offset_of!(ControlRecord, active_generation) == 48);
 

@@ -20,6 +20,8 @@ pub const PUTS: usize = 16;
 pub const CHUNKS: usize = 48;
 /// Most places cleared by one [`Op::Clear`].
 pub const CLEARS: u32 = 4_096;
+/// Buckets of the flow table swept by one [`Op::Sweep`].
+pub const SWEEPS: u32 = 4_096;
 /// Most next hops in one command.
 pub const HOPS: usize = 16;
 
@@ -99,6 +101,11 @@ codes! {
         SetMember = 19,
         /// Reads the clock. Reply: boot-clock ns, jiffies.
         Clock = 20,
+        /// Forgets flows whose member no slot has, in the next [`SWEEPS`] buckets. Reply: sweeps
+        /// that are complete, buckets left of this one.
+        Sweep = 21,
+        /// Frees the number of a member that no slot has had for a whole sweep. Argument: member.
+        FreeMember = 22,
     }
 }
 
@@ -167,6 +174,9 @@ codes! {
         /// The generation that was to be ended is not there. Details: the one that is, the one
         /// that would take over.
         OtherGeneration = 29,
+        /// The flow table has not been swept since the member left. Details: member, sweeps done,
+        /// sweeps needed.
+        Unswept = 30,
     }
 }
 

@@ -12,7 +12,7 @@ pub const FILTER_BITS: u32 = 16_384;
 /// 64-bit words of the address filter of one slot.
 pub const FILTER_WORDS: u32 = FILTER_BITS / 64;
 /// Places of the VIP table that are looked at for one key.
-pub const VIP_PROBES: u32 = 4;
+pub const VIP_PROBES: u32 = 8;
 /// Entries in one element of a lookup table.
 pub const CHUNK_ENTRIES: usize = 32;
 /// One element of a lookup table: entries are backend numbers relative to their pool, 0 = none.
@@ -195,8 +195,10 @@ pub struct Member {
     pub state: u8,
     /// See [`forward_mode`].
     pub forward: u8,
-    /// Reserved for the flow policy when the member is down, zero.
-    pub reserved: [u8; 28],
+    /// Sweeps of the flow table that were complete when the last slot let go of it.
+    pub left_at: u32,
+    /// Zero.
+    pub reserved: [u8; 24],
 }
 
 /// States of [`TableHeader::state`].

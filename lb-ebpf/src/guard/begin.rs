@@ -156,6 +156,7 @@ struct Clearing {
     slot: u32,
     from: u32,
     limit: u32,
+    sweeps: u32,
 }
 
 /// `Op::Clear`.
@@ -163,20 +164,22 @@ struct Clearing {
 pub fn clear(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     let shadow = shadow(call, slot_state::STAGING, detail)?;
     let (places, members) = (VIP_PLACES.load(), MEMBERS_MAX.load());
+    // SAFETY: the control element under the lock.
+    let sweeps = unsafe { (*call.writer.control()).sweeps };
     // SAFETY: the header is a map element under the lock.
     let (vips_done, members_done) =
         unsafe { ((*shadow.header).cleared_vips, (*shadow.header).cleared_members) };
     let left = places.saturating_sub(vips_done);
     if left > 0 {
         let turns = left.min(CLEARS);
-        let mut state = Clearing { slot: shadow.slot, from: vips_done, limit: places };
+        let mut state = Clearing { slot: shadow.slot, from: vips_done, limit: places, sweeps };
         walk(turns, clear_vip, &mut state)?;
         walk(FILTER_WORDS, clear_filter, &mut state)?;
         // SAFETY: as above.
         unsafe { (*shadow.header).cleared_vips = vips_done.wrapping_add(turns) };
     } else {
         let turns = members.saturating_sub(members_done).min(CLEARS);
-        let mut state = Clearing { slot: shadow.slot, from: members_done, limit: members };
+        let mut state = Clearing { slot: shadow.slot, from: members_done, limit: members, sweeps };
         walk(turns, clear_member, &mut state)?;
         // SAFETY: as above.
         unsafe { (*shadow.header).cleared_members = members_done.wrapping_add(turns) };
@@ -219,8 +222,12 @@ extern "C" fn clear_member(turn: u32, state: *mut Clearing) -> i64 {
         let keep = !(1u8 << (state.slot & 7));
         // SAFETY: a map element under the lock; only SHADOW's bits change.
         unsafe {
+            let had = (*member).slots;
             (*member).slots &= keep;
             (*member).drains &= keep;
+            if had != 0 && (*member).slots == 0 {
+                (*member).left_at = state.sweeps;
+            }
         }
     }
     0

@@ -8,6 +8,7 @@ mod begin;
 mod members;
 mod pools;
 mod seal;
+mod sweep;
 mod tables;
 mod trial;
 mod vip_puts;
@@ -180,5 +181,7 @@ fn dispatch(call: &Call<'_>, op: Op, detail: &mut Detail) -> Outcome {
         Op::PutNextHops => members::put_next_hops(call, detail),
         Op::SetMember => members::set_member(call, detail),
         Op::Clock => begin::clock(detail),
+        Op::Sweep => sweep::sweep(call, detail),
+        Op::FreeMember => sweep::free_member(call, detail),
     }
 }

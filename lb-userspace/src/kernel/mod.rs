@@ -4,10 +4,14 @@
 
 pub mod error;
 pub mod guard;
+pub mod image;
 pub mod maps;
+pub mod numbers;
 pub mod object;
 pub mod pins;
 pub mod probe;
 pub mod refusal;
+pub mod size;
+pub mod stage;
 
 pub use error::KernelError;

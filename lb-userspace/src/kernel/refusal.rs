@@ -77,6 +77,7 @@ fn sentence(refusal: &Refusal, d: &[u64; 7]) -> String {
         Refusal::OtherGeneration => {
             format!("the generation that was meant is gone; generation {} is there now", d[0])
         }
+        Refusal::Unswept => format!("backend number {} may still be named by a flow", d[0]),
         Refusal::Kernel => "a kernel helper failed".to_owned(),
     }
 }

@@ -1,0 +1,327 @@
+//! A configuration as it will lie in the kernel: every number, entry and byte of a slot.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use lb_common::address::Address;
+use lb_common::hash;
+use lb_common::slot::{
+    Member, Name, Node, PoolEntry, VIP_PROBES, VipEntry, chunks, forward_mode, member_state,
+    vip_kind,
+};
+use zerocopy::FromZeros;
+
+use super::KernelError;
+use super::maps::{Maps, name};
+use super::numbers::{Numbers, Region};
+use crate::config::{Backend, BackendState, Config, Digest, FleetSeed, Forward, Pool, Protocol, Vip};
+use crate::lookup::lookup_table;
+
+/// A lookup table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableImage {
+    /// Table id.
+    pub id: u32,
+    /// First element.
+    pub start: u32,
+    /// Entries.
+    pub entries: Vec<u16>,
+    /// Whether ACTIVE or LKG has the very same one, so that it need not be written.
+    pub shared: bool,
+}
+
+/// A backend.
+#[derive(Clone, Debug)]
+pub struct MemberImage {
+    /// Member id.
+    pub id: u32,
+    /// Name.
+    pub name: String,
+    /// Whether it drains in this generation.
+    pub drain: bool,
+    /// As stored.
+    pub member: Member,
+}
+
+/// A pool.
+#[derive(Clone, Debug)]
+pub struct PoolImage {
+    /// Number.
+    pub number: u16,
+    /// Name.
+    pub name: String,
+    /// As stored, but for what the guard fills in.
+    pub entry: PoolEntry,
+    /// Its lookup table.
+    pub table: TableImage,
+    /// Its backends.
+    pub members: Vec<MemberImage>,
+}
+
+/// A VIP.
+#[derive(Clone, Debug)]
+pub struct VipImage {
+    /// Place in the VIP table.
+    pub place: u32,
+    /// Name.
+    pub name: String,
+    /// As stored, but for what the guard fills in.
+    pub entry: VipEntry,
+}
+
+/// A whole slot.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// Digest of the configuration.
+    pub digest: Digest,
+    /// Pools, by name.
+    pub pools: Vec<PoolImage>,
+    /// VIPs, by name.
+    pub vips: Vec<VipImage>,
+    /// Addresses of VIPs.
+    pub addresses: Vec<VipImage>,
+}
+
+/// Next-hop number of a backend, and whether it is resolved.
+pub type HopOf<'a> = &'a dyn Fn(&Pool, &Backend) -> Option<u16>;
+
+impl Image {
+    /// Lays a configuration out beside what the kernel holds.
+    pub fn build(
+        config: &Config,
+        seed: FleetSeed,
+        maps: &Maps,
+        next_hop: HopOf<'_>,
+    ) -> Result<Self, KernelError> {
+        let mut numbers = Numbers::read(maps)?;
+        let node = maps.node()?;
+        let mut pools = Vec::with_capacity(config.pools.len());
+        for pool in &config.pools {
+            pools.push(pool_image(pool, seed, maps, &mut numbers, next_hop)?);
+        }
+        let by_name: BTreeMap<&str, &PoolImage> =
+            pools.iter().map(|pool| (pool.name.as_str(), pool)).collect();
+        let mut places = Places::new(&node);
+        let mut vips = Vec::with_capacity(config.vips.len());
+        let mut addresses: BTreeMap<IpAddr, VipImage> = BTreeMap::new();
+        for vip in &config.vips {
+            let pool = by_name.get(vip.pool.as_str()).ok_or_else(|| {
+                KernelError::Capacity(format!("VIP {} names no pool of this file", vip.name))
+            })?;
+            let number = numbers.vip(&vip.name)?;
+            vips.push(places.put(vip_entry(vip, number, pool.number), &vip.name)?);
+            if !addresses.contains_key(&vip.address) {
+                let entry = address_entry(vip.address);
+                addresses.insert(vip.address, places.put(entry, "")?);
+            }
+        }
+        let addresses = addresses.into_values().collect();
+        Ok(Self { digest: config.digest(), pools, vips, addresses })
+    }
+
+    /// Name of the VIP with this number.
+    pub fn vip_name(&self, vip: u16) -> Option<&str> {
+        self.vips.iter().find(|image| image.entry.vip == vip).map(|image| image.name.as_str())
+    }
+
+    /// Pool and name of the backend with this member id.
+    pub fn member_name(&self, id: u32) -> Option<(&str, &str)> {
+        self.pools.iter().find_map(|pool| {
+            let member = pool.members.iter().find(|member| member.id == id)?;
+            Some((pool.name.as_str(), member.name.as_str()))
+        })
+    }
+
+    /// Members of all pools.
+    pub fn members(&self) -> impl Iterator<Item = &MemberImage> {
+        self.pools.iter().flat_map(|pool| &pool.members)
+    }
+}
+
+/// A name as stored.
+pub fn stored_name(text: &str) -> Name {
+    name(text)
+}
+
+fn pool_image(
+    pool: &Pool,
+    seed: FleetSeed,
+    maps: &Maps,
+    numbers: &mut Numbers,
+    next_hop: HopOf<'_>,
+) -> Result<PoolImage, KernelError> {
+    let number = numbers.pool(&pool.name)?;
+    let present: Vec<&Backend> =
+        pool.backends.iter().filter(|backend| backend.state != BackendState::Disabled).collect();
+    let region = numbers.region(number, present.len())?;
+    let mut members = Vec::with_capacity(present.len());
+    for backend in present {
+        members.push(member_image(pool, number, region, backend, numbers, next_hop)?);
+    }
+    let table = table_image(pool, number, region, seed, &members, maps, numbers)?;
+    let entry = PoolEntry {
+        member_base: region.base,
+        member_limit: region.limit,
+        table: table.id,
+        members: u32::try_from(members.len()).unwrap_or(u32::MAX),
+        min_backends: pool.min_backends,
+        max_share_ppm: pool.max_share_ppm.unwrap_or(0),
+        forward: mode(pool.forward)?,
+        ..PoolEntry::new_zeroed()
+    };
+    Ok(PoolImage { number, name: pool.name.clone(), entry, table, members })
+}
+
+/// The kernel's number of a forwarding mode.
+pub fn mode(forward: Forward) -> Result<u8, KernelError> {
+    match forward {
+        Forward::L2 => Ok(forward_mode::L2),
+        Forward::Ipip => Ok(forward_mode::IPIP),
+        Forward::Gue => {
+            Err(KernelError::Capacity("forward = \"gue\" is not supported by this version".to_owned()))
+        }
+    }
+}
+
+/// What makes a backend the same one: name, address, mode.
+fn identity(pool: &Pool, backend: &Backend) -> u64 {
+    let text = format!("{}\0{}\0{}", backend.name, backend.address, pool.forward.as_str());
+    let digest = Digest::of(text.as_bytes());
+    let bytes = digest.0.first_chunk::<8>().copied().unwrap_or([1; 8]);
+    u64::from_le_bytes(bytes).max(1)
+}
+
+fn member_image(
+    pool: &Pool,
+    number: u16,
+    region: Region,
+    backend: &Backend,
+    numbers: &mut Numbers,
+    next_hop: HopOf<'_>,
+) -> Result<MemberImage, KernelError> {
+    let hop = next_hop(pool, backend);
+    let member = Member {
+        address: Address::from(backend.address),
+        identity: identity(pool, backend),
+        weight: backend.weight,
+        pool: number,
+        next_hop: hop.unwrap_or(0),
+        state: if hop.is_some() { member_state::UP } else { member_state::DOWN },
+        forward: mode(pool.forward)?,
+        ..Member::new_zeroed()
+    };
+    let id = numbers.member(region, &member).ok_or_else(|| {
+        KernelError::Capacity(format!(
+            "pool {} has used up its {} backend numbers; wait until flows of removed backends are \
+             swept, or give the pool a new name (its flows then move)",
+            pool.name, region.limit
+        ))
+    })?;
+    let drain = backend.state == BackendState::Drain || backend.weight == 0;
+    Ok(MemberImage { id, name: backend.name.clone(), drain, member })
+}
+
+fn table_image(
+    pool: &Pool,
+    number: u16,
+    region: Region,
+    seed: FleetSeed,
+    members: &[MemberImage],
+    maps: &Maps,
+    numbers: &mut Numbers,
+) -> Result<TableImage, KernelError> {
+    let relative: BTreeMap<&str, u16> = members
+        .iter()
+        .filter_map(|member| {
+            Some((member.name.as_str(), u16::try_from(member.id.checked_sub(region.base)?).ok()?))
+        })
+        .collect();
+    let number_of =
+        |backend: &Backend| relative.get(backend.name.as_str()).copied().unwrap_or_default();
+    let entries = lookup_table(pool, seed, number_of)
+        .map_err(|e| KernelError::Capacity(format!("pool {}: {e}", pool.name)))?;
+    if let Some((id, start)) = same_table(number, &entries, maps)? {
+        return Ok(TableImage { id, start, entries, shared: true });
+    }
+    let size = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+    let (id, start) = numbers.table(chunks(size))?;
+    Ok(TableImage { id, start, entries, shared: false })
+}
+
+/// The table of this pool in ACTIVE or LKG, if it is the very same.
+fn same_table(
+    pool: u16,
+    entries: &[u16],
+    maps: &Maps,
+) -> Result<Option<(u32, u32)>, KernelError> {
+    let Some(record) = maps.record()? else { return Ok(None) };
+    let node = maps.node()?;
+    for slot in [record.active, record.lkg] {
+        if slot == lb_common::control::NO_SLOT {
+            continue;
+        }
+        let entry = maps.pool(&node, slot, pool)?;
+        if entry.generation != maps.header(slot)?.generation || entry.table == 0 {
+            continue;
+        }
+        let header = maps.table_header(entry.table)?;
+        let same = usize::try_from(header.size).is_ok_and(|size| size == entries.len())
+            && header.pool == pool
+            && entries.chunks(32).zip(header.start..).all(|(part, index)| {
+                maps.chunk(index).is_some_and(|chunk| chunk.iter().zip(part).all(|(a, b)| a == b))
+            });
+        if same {
+            return Ok(Some((entry.table, header.start)));
+        }
+    }
+    Ok(None)
+}
+
+fn vip_entry(vip: &Vip, number: u16, pool: u16) -> VipEntry {
+    VipEntry {
+        address: Address::from(vip.address),
+        port: vip.port.to_be(),
+        protocol: match vip.protocol {
+            Protocol::Tcp => lb_common::wire::ip_proto::TCP,
+            Protocol::Udp => lb_common::wire::ip_proto::UDP,
+        },
+        kind: vip_kind::VIP,
+        vip: number,
+        pool,
+        ..VipEntry::new_zeroed()
+    }
+}
+
+fn address_entry(address: IpAddr) -> VipEntry {
+    VipEntry { address: Address::from(address), kind: vip_kind::ADDRESS, ..VipEntry::new_zeroed() }
+}
+
+/// The places of a VIP table, as they fill up.
+struct Places {
+    node: Node,
+    taken: std::collections::BTreeSet<u32>,
+}
+
+impl Places {
+    fn new(node: &Node) -> Self {
+        Self { node: *node, taken: std::collections::BTreeSet::new() }
+    }
+
+    /// First free place where the packet path looks for this key.
+    fn put(&mut self, entry: VipEntry, name: &str) -> Result<VipImage, KernelError> {
+        let mask = self.node.vip_places.wrapping_sub(1);
+        let hash = hash::vip(self.node.tag_key, &entry.address, entry.port, entry.protocol);
+        let first = u32::try_from(hash & u64::from(mask)).unwrap_or(0);
+        let place = (0..VIP_PROBES)
+            .map(|probe| first.wrapping_add(probe) & mask)
+            .find(|place| !self.taken.contains(place))
+            .ok_or_else(|| {
+                KernelError::Capacity(format!(
+                    "no place for VIP {name} in a table of {}: raise [tables] vips in agent.toml",
+                    self.node.vip_places
+                ))
+            })?;
+        self.taken.insert(place);
+        Ok(VipImage { place, name: name.to_owned(), entry })
+    }
+}

@@ -5,8 +5,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// An IP address in network byte order; IPv4 as the IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2).
 ///
 /// Two words rather than bytes, so that comparing costs two instructions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Address {
     words: [u32; 4],
@@ -19,7 +20,9 @@ impl Address {
     /// From the 4 bytes of an IPv4 header.
     #[inline(always)]
     pub const fn v4(bytes: [u8; 4]) -> Self {
-        Self { words: [0, 0, MAPPED, u32::from_ne_bytes(bytes)] }
+        Self {
+            words: [0, 0, MAPPED, u32::from_ne_bytes(bytes)],
+        }
     }
 
     /// From the 16 bytes of an IPv6 header.
@@ -63,7 +66,12 @@ impl Address {
     #[inline(always)]
     pub const fn v6_bytes(&self) -> [u8; 16] {
         let [a, b, c, d] = self.words;
-        let (a, b, c, d) = (a.to_ne_bytes(), b.to_ne_bytes(), c.to_ne_bytes(), d.to_ne_bytes());
+        let (a, b, c, d) = (
+            a.to_ne_bytes(),
+            b.to_ne_bytes(),
+            c.to_ne_bytes(),
+            d.to_ne_bytes(),
+        );
         [
             a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1],
             d[2], d[3],

@@ -15,8 +15,7 @@ pub const SHARE_ALL: u32 = 1 << 16;
 pub const NO_SLOT: u8 = 0xff;
 
 /// The one element of the control map.
-#[derive(Clone, Copy, Debug, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Control {
     /// Number of the current record; 0 before the guard's `Start`.
@@ -102,8 +101,7 @@ impl Cause {
 }
 
 /// What the packet path goes by, and what the guard remembers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ControlRecord {
     /// Number of this record; differs from the control word iff it has been reused.
@@ -256,24 +254,37 @@ mod tests {
         assert_eq!(r.overdue(100), Cause::Lease);
         assert_eq!(r.overdue(200), Cause::Deadline);
         assert!(!r.trial_lives(100));
-        let unarmed = ControlRecord { lease_ns: 0, deadline_ns: 0, ..r };
+        let unarmed = ControlRecord {
+            lease_ns: 0,
+            deadline_ns: 0,
+            ..r
+        };
         assert!(unarmed.trial_lives(u64::MAX));
     }
 
     #[test]
     fn ends_touch_only_what_they_must() {
         let over = record().trial_over(Cause::Deadline, u32::MAX, 7);
-        assert_eq!((over.active, over.lkg, over.shadow, over.share), (1, 0, 2, 0));
+        assert_eq!(
+            (over.active, over.lkg, over.shadow, over.share),
+            (1, 0, 2, 0)
+        );
         assert_eq!(over.flags, control_flag::FROZEN, "freeze outlives a trial");
         assert_eq!((over.ended_generation, over.ended_ns), (6, 7));
 
         let flipped = record().flipped(0, 8);
-        assert_eq!((flipped.active, flipped.lkg, flipped.shadow), (2, 1, NO_SLOT));
+        assert_eq!(
+            (flipped.active, flipped.lkg, flipped.shadow),
+            (2, 1, NO_SLOT)
+        );
         assert_eq!((flipped.active_generation, flipped.lkg_generation), (6, 5));
         assert_eq!(flipped.ended_generation, 6);
 
         let back = flipped.gone_back(0, 9);
-        assert_eq!((back.active, back.lkg, back.active_generation), (1, NO_SLOT, 5));
+        assert_eq!(
+            (back.active, back.lkg, back.active_generation),
+            (1, NO_SLOT, 5)
+        );
         assert_eq!(back.ended_generation, 6);
     }
 }

@@ -104,8 +104,9 @@ pub struct Reasons {
 }
 
 /// Counts of one VIP, on one CPU, in one counter set.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct VipCounters {
     /// Packets forwarded.
@@ -127,8 +128,9 @@ pub struct VipCounters {
 }
 
 /// Counts of one member, on one CPU, in one counter set.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct MemberCounters {
     /// Packets sent to it.

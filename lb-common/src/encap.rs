@@ -83,7 +83,11 @@ pub fn outer_v6(inner: &Inner, backend: Address, sources: &Sources, entropy: u64
     Ipv6 {
         version_class_flow: U32::new(0x6000_0000 | u32::from(inner.tos) << 20 | flow_label),
         payload_length: U16::new(inner.length),
-        next_header: if inner.is_v4 { ip_proto::IPIP } else { ip_proto::IPV6 },
+        next_header: if inner.is_v4 {
+            ip_proto::IPIP
+        } else {
+            ip_proto::IPV6
+        },
         hop_limit: TTL,
         source: source.v6_bytes(),
         destination: backend.v6_bytes(),
@@ -93,5 +97,9 @@ pub fn outer_v6(inner: &Inner, backend: Address, sources: &Sources, entropy: u64
 /// Bytes that encap adds for a backend of this family.
 #[inline(always)]
 pub const fn overhead(backend_is_v4: bool) -> u16 {
-    if backend_is_v4 { IPV4_LEN as u16 } else { IPV6_LEN as u16 }
+    if backend_is_v4 {
+        IPV4_LEN as u16
+    } else {
+        IPV6_LEN as u16
+    }
 }

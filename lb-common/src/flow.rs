@@ -42,12 +42,7 @@ impl Entry {
         let member = (member as u64) & ((1 << MEMBER_BITS) - 1);
         let age = (age as u64) & (AGES as u64 - 1);
         let change = (change as u64) & MAX_CHANGE as u64;
-        Self(
-            (hash >> TAG_SHIFT) << TAG_SHIFT
-                | member << MEMBER_SHIFT
-                | age << AGE_SHIFT
-                | change,
-        )
+        Self((hash >> TAG_SHIFT) << TAG_SHIFT | member << MEMBER_SHIFT | age << AGE_SHIFT | change)
     }
 
     /// Whether this may be the entry of the flow with this hash.

@@ -181,8 +181,7 @@ codes! {
 }
 
 /// A command, in host byte order.
-#[derive(Clone, Copy, Debug, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C, packed)]
 pub struct Command {
     /// [`MAGIC`].
@@ -198,8 +197,7 @@ pub struct Command {
 }
 
 /// The answer, over the command.
-#[derive(Clone, Copy, Debug, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C, packed)]
 pub struct Reply {
     /// [`MAGIC`] complemented, so that a guard that did not run cannot look like one that agreed.
@@ -211,8 +209,7 @@ pub struct Reply {
 }
 
 /// Payload of [`Op::Begin`].
-#[derive(Clone, Copy, Debug)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct BeginPut {
     /// SHA-256 of the configuration's canonical form.

@@ -97,8 +97,11 @@ mod tests {
     #[test]
     fn neighbouring_flows_spread_evenly() {
         const CELLS: usize = 64;
-        let shares: [fn(u64) -> usize; 3] =
-            [|h| entry(h, CELLS as u32) as usize, |h| h as usize % CELLS, |h| (h >> 28) as usize % CELLS];
+        let shares: [fn(u64) -> usize; 3] = [
+            |h| entry(h, CELLS as u32) as usize,
+            |h| h as usize % CELLS,
+            |h| (h >> 28) as usize % CELLS,
+        ];
         for cell in shares {
             let mut counts = [0u32; CELLS];
             for client in 0..256u32 {
@@ -107,7 +110,10 @@ mod tests {
                 }
             }
             let expected = 65536.0 / CELLS as f64;
-            let chi: f64 = counts.iter().map(|c| (f64::from(*c) - expected).powi(2) / expected).sum();
+            let chi: f64 = counts
+                .iter()
+                .map(|c| (f64::from(*c) - expected).powi(2) / expected)
+                .sum();
             // 63 degrees of freedom: above 120 has a chance below 1e-5.
             assert!(chi < 120.0, "chi-square {chi}");
         }

@@ -5,7 +5,9 @@
 //! two tables and [`classify`] over the sum.
 
 use crate::guard::Refusal;
-use crate::slot::{CHUNK_ENTRIES, Chunk, Member, NextHop, PoolEntry, forward_mode, member_state, next_hop_flag};
+use crate::slot::{
+    CHUNK_ENTRIES, Chunk, Member, NextHop, PoolEntry, forward_mode, member_state, next_hop_flag,
+};
 
 /// Parts in a million.
 pub const MILLION: u64 = 1_000_000;
@@ -146,7 +148,10 @@ pub fn judge_member(
 pub const fn judge_share(pool: u16, number: u32, count: u32, size: u32, cap_ppm: u32) -> Verdict {
     let share = ppm(count, size);
     if cap_ppm != 0 && share > cap_ppm {
-        return Err((Refusal::AboveCap, [pool as u64, number as u64, share as u64, cap_ppm as u64]));
+        return Err((
+            Refusal::AboveCap,
+            [pool as u64, number as u64, share as u64, cap_ppm as u64],
+        ));
     }
     Ok(())
 }
@@ -158,7 +163,11 @@ pub const fn judge_pool(pool: u16, entry: &PoolEntry, tally: &Tally) -> Verdict 
         return Err((Refusal::Hole, [pool as u64, tally.holes as u64, 0, 0]));
     }
     if tally.distinct < entry.min_backends || tally.distinct == 0 {
-        let need = if entry.min_backends == 0 { 1 } else { entry.min_backends };
+        let need = if entry.min_backends == 0 {
+            1
+        } else {
+            entry.min_backends
+        };
         return Err((
             Refusal::TooFewBackends,
             [pool as u64, tally.distinct as u64, need as u64, 0],
@@ -175,15 +184,31 @@ mod tests {
     use zerocopy::FromZeros;
 
     fn member(address: Address, forward: u8) -> Member {
-        Member { address, pool: 3, slots: 2, forward, ..Member::new_zeroed() }
+        Member {
+            address,
+            pool: 3,
+            slots: 2,
+            forward,
+            ..Member::new_zeroed()
+        }
     }
 
     fn pool(forward: u8, v4: u8, v6: u8) -> PoolEntry {
-        PoolEntry { forward, serves_v4: v4, serves_v6: v6, min_backends: 2, ..PoolEntry::new_zeroed() }
+        PoolEntry {
+            forward,
+            serves_v4: v4,
+            serves_v6: v6,
+            min_backends: 2,
+            ..PoolEntry::new_zeroed()
+        }
     }
 
     fn resolved() -> NextHop {
-        NextHop { interface: 2, flags: next_hop_flag::RESOLVED, ..NextHop::new_zeroed() }
+        NextHop {
+            interface: 2,
+            flags: next_hop_flag::RESOLVED,
+            ..NextHop::new_zeroed()
+        }
     }
 
     #[test]
@@ -207,7 +232,11 @@ mod tests {
         for (backend, mode, serves_v4, serves_v6, fits) in cases {
             let entry = pool(mode, serves_v4, serves_v6);
             let verdict = judge_member(3, 1, &entry, &member(backend, mode), Some(&resolved()), 2);
-            assert_eq!(verdict.is_ok(), fits, "{backend:?} mode {mode} v4 {serves_v4} v6 {serves_v6}");
+            assert_eq!(
+                verdict.is_ok(),
+                fits,
+                "{backend:?} mode {mode} v4 {serves_v4} v6 {serves_v6}"
+            );
         }
     }
 
@@ -220,17 +249,39 @@ mod tests {
         };
         assert_eq!(judge(&good, Some(&resolved()), 2), Ok(()));
         assert_eq!(judge(&good, Some(&resolved()), 1), Err(Refusal::BadEntry));
-        assert_eq!(judge(&Member { pool: 4, ..good }, Some(&resolved()), 2), Err(Refusal::BadEntry));
+        assert_eq!(
+            judge(&Member { pool: 4, ..good }, Some(&resolved()), 2),
+            Err(Refusal::BadEntry)
+        );
         assert_eq!(judge(&good, None, 2), Err(Refusal::NextHopMissing));
-        let unresolved = NextHop { flags: 0, ..resolved() };
-        assert_eq!(judge(&good, Some(&unresolved), 2), Err(Refusal::NextHopMissing));
-        let down = Member { state: member_state::DOWN, ..good };
-        assert_eq!(judge(&down, None, 2), Ok(()), "a backend that is down takes no flow");
+        let unresolved = NextHop {
+            flags: 0,
+            ..resolved()
+        };
+        assert_eq!(
+            judge(&good, Some(&unresolved), 2),
+            Err(Refusal::NextHopMissing)
+        );
+        let down = Member {
+            state: member_state::DOWN,
+            ..good
+        };
+        assert_eq!(
+            judge(&down, None, 2),
+            Ok(()),
+            "a backend that is down takes no flow"
+        );
     }
 
     #[test]
     fn classes_as_the_design_says() {
-        let step = |added, removed, changed, encap, moved_ppm| Step { added, removed, changed, encap, moved_ppm };
+        let step = |added, removed, changed, encap, moved_ppm| Step {
+            added,
+            removed,
+            changed,
+            encap,
+            moved_ppm,
+        };
         let cases = [
             (step(0, 0, 0, 0, 0), Class::R0),
             (step(0, 0, 1, 0, 100_000), Class::R1),

@@ -229,5 +229,12 @@ fn put_error(
     }
     packet.flow.source = client;
     packet.flow.protocol = protocol;
-    put(packet, Ports { source: ports.destination, destination: ports.source }, Role::Error)
+    put(
+        packet,
+        Ports {
+            source: ports.destination,
+            destination: ports.source,
+        },
+        Role::Error,
+    )
 }

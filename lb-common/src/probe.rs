@@ -15,8 +15,9 @@ pub mod probe_flag {
 }
 
 /// What a test run asks and learns. 32 bytes: the most that older kernels allow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Probe {
     /// Must be the token drawn at load.

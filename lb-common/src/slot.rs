@@ -87,8 +87,7 @@ pub mod vip_kind {
 }
 
 /// One place of a slot's VIP table: all that choosing a backend needs, in one cache line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct VipEntry {
     /// Address.
@@ -128,8 +127,7 @@ pub mod forward_mode {
 }
 
 /// A pool in one slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PoolEntry {
     /// Member id of backend number 0 (which does not exist).
@@ -173,8 +171,7 @@ pub mod member_state {
 }
 
 /// A backend of a pool. Its identity never changes while a slot has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Member {
     /// Address of the backend.
@@ -212,8 +209,7 @@ pub mod table_state {
 }
 
 /// A lookup table: where it lies and who uses it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct TableHeader {
     /// First element.
@@ -241,8 +237,7 @@ pub mod next_hop_flag {
 }
 
 /// A next hop. Overlay: not in the digest, the same for all slots.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct NextHop {
     /// Destination MAC address. With `flags` one 8-byte word, stored at once, so that no packet
@@ -264,8 +259,9 @@ pub struct NextHop {
 
 /// What the object was loaded with: keys and sizes. Written once, so that whoever comes later, with
 /// the pins alone, can read the maps and load a newer object beside them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Node {
     /// Key of the hash that tags flows, places VIPs and chooses arms; drawn at load.

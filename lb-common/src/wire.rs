@@ -65,7 +65,9 @@ pub trait Frame {
 impl Frame for [u8] {
     #[inline]
     fn read<T: FromBytes + Unaligned + Copy>(&self, offset: usize) -> Option<T> {
-        T::read_from_prefix(self.get(offset..)?).ok().map(|(value, _)| value)
+        T::read_from_prefix(self.get(offset..)?)
+            .ok()
+            .map(|(value, _)| value)
     }
 
     #[inline]

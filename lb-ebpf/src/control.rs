@@ -59,8 +59,12 @@ pub fn jiffies() -> u64 {
 pub fn view() -> Option<View> {
     let control = CONTROL.get_ptr(0)?;
     // SAFETY: the element lives as long as the program; each field is one aligned word, read once.
-    let (stale_after, age) =
-        unsafe { ((*control).stale_after, (&raw const (*control).age).read_volatile()) };
+    let (stale_after, age) = unsafe {
+        (
+            (*control).stale_after,
+            (&raw const (*control).age).read_volatile(),
+        )
+    };
     if jiffies() > stale_after {
         deadman::revive();
     }
@@ -149,9 +153,10 @@ impl Writer {
         // SAFETY: as in `take`.
         let word = unsafe { (*self.control).word };
         let number = word.wrapping_add(1);
-        let (Some(current), Some(next)) =
-            (RECORDS_RING.get(place(word)), RECORDS_RING.get_ptr_mut(place(number)))
-        else {
+        let (Some(current), Some(next)) = (
+            RECORDS_RING.get(place(word)),
+            RECORDS_RING.get_ptr_mut(place(number)),
+        ) else {
             return false;
         };
         // SAFETY: both places are map elements; only the holder of the lock writes the ring, and

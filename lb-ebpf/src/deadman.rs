@@ -40,7 +40,9 @@ pub struct TimerCell {
 /// Sets the callback from the calling program and starts the timer. Harmless when it runs.
 #[inline(always)]
 pub fn start() {
-    let Some(cell) = TIMER.get_ptr_mut(0) else { return };
+    let Some(cell) = TIMER.get_ptr_mut(0) else {
+        return;
+    };
     let timer = cell.cast();
     // SAFETY: `timer` is the bpf_timer at the start of the element of the map that is passed; the
     // callback has the signature the kernel calls. Initialising one that exists returns EBUSY.
@@ -54,7 +56,9 @@ pub fn start() {
 /// Starts the timer again after it has been silent, once per silence.
 #[inline(never)]
 pub fn revive() {
-    let Some(control) = CONTROL.get_ptr_mut(0) else { return };
+    let Some(control) = CONTROL.get_ptr_mut(0) else {
+        return;
+    };
     // SAFETY: an element of the control map; the patience is set before anybody reads it, and the
     // worst that a race does here is to start a timer twice.
     unsafe {
@@ -80,7 +84,9 @@ extern "C" fn tick(_map: *mut c_void, _key: *mut c_void, timer: *mut c_void) -> 
 /// Stamps the tick, ends a trial that is overdue, and says when to tick next, in ns.
 #[inline(always)]
 fn judge(now: u64) -> u64 {
-    let Some(control) = CONTROL.get_ptr_mut(0) else { return TICK_NS };
+    let Some(control) = CONTROL.get_ptr_mut(0) else {
+        return TICK_NS;
+    };
     // SAFETY: an element of the control map; only the one timer writes these fields, and readers
     // take each as one word.
     unsafe {
@@ -91,7 +97,9 @@ fn judge(now: u64) -> u64 {
         let stale_after = control::jiffies().wrapping_add((*control).patience);
         (&raw mut (*control).stale_after).write_volatile(stale_after);
     }
-    let Some(writer) = Writer::take() else { return RETRY_NS };
+    let Some(writer) = Writer::take() else {
+        return RETRY_NS;
+    };
     let next = end_overdue(&writer, now);
     writer.give();
     next
@@ -99,7 +107,9 @@ fn judge(now: u64) -> u64 {
 
 #[inline(always)]
 fn end_overdue(writer: &Writer, now: u64) -> u64 {
-    let Some(record) = writer.record() else { return TICK_NS };
+    let Some(record) = writer.record() else {
+        return TICK_NS;
+    };
     if record.flags & control_flag::TRIAL == 0 {
         return TICK_NS;
     }

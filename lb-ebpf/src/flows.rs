@@ -19,7 +19,10 @@ pub struct Found {
 
 impl Found {
     /// No entry.
-    pub const NONE: Self = Self { entry: Entry(0), place: core::ptr::null_mut() };
+    pub const NONE: Self = Self {
+        entry: Entry(0),
+        place: core::ptr::null_mut(),
+    };
 
     /// Whether there is an entry.
     #[inline(always)]
@@ -63,12 +66,17 @@ pub fn find(hash: u64) -> Found {
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn insert(hash: u64, member: u32, age: u32, change: u32) -> u32 {
-    let Some(bucket) = FLOWS.get_ptr_mut(bucket(hash, FLOW_BUCKETS.load())) else { return 0 };
+    let Some(bucket) = FLOWS.get_ptr_mut(bucket(hash, FLOW_BUCKETS.load())) else {
+        return 0;
+    };
     // SAFETY: a copy of a bucket, word by word; other CPUs write whole words.
     let index = victim(unsafe { &*bucket }, hash, age) & (BUCKET_ENTRIES - 1);
     // SAFETY: `index` is within the bucket.
     unsafe {
-        bucket.cast::<u64>().add(index).write_volatile(Entry::new(hash, member, age, change).0);
+        bucket
+            .cast::<u64>()
+            .add(index)
+            .write_volatile(Entry::new(hash, member, age, change).0);
     }
     1
 }

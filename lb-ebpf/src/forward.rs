@@ -29,7 +29,14 @@ struct Outcome {
 
 impl Outcome {
     const fn of(reason: Reason, slot: u32) -> Self {
-        Self { reason, slot, vip: 0, member: 0, followed: false, interface: 0 }
+        Self {
+            reason,
+            slot,
+            vip: 0,
+            member: 0,
+            followed: false,
+            interface: 0,
+        }
     }
 }
 
@@ -51,7 +58,9 @@ pub fn run(ctx: &XdpContext) -> u32 {
 
 #[inline(always)]
 fn handle(ctx: &XdpContext, kind: Kind, packet: &Packet, asked: Option<Asked>) -> Outcome {
-    let Some(view) = view(asked) else { return Outcome::of(Reason::Unconfigured, 0) };
+    let Some(view) = view(asked) else {
+        return Outcome::of(Reason::Unconfigured, 0);
+    };
     if kind == Kind::Flow {
         return forward(ctx, &view, packet, asked);
     }
@@ -70,9 +79,14 @@ fn handle(ctx: &XdpContext, kind: Kind, packet: &Packet, asked: Option<Asked>) -
 fn view(asked: Option<Asked>) -> Option<View> {
     let view = control::view()?;
     match asked {
-        Some(Asked { slot: Some(slot), .. }) => {
-            Some(View { active: slot, trial: false, change: 0, ..view })
-        }
+        Some(Asked {
+            slot: Some(slot), ..
+        }) => Some(View {
+            active: slot,
+            trial: false,
+            change: 0,
+            ..view
+        }),
         _ => Some(view),
     }
 }
@@ -102,8 +116,13 @@ fn forward(ctx: &XdpContext, view: &View, packet: &Packet, asked: Option<Asked>)
     let probed = asked.is_some();
     let choice = pick::pick(view, packet, flows);
     let vip = choice.vip.map_or(0, |vip| u32::from(vip.vip) + 1);
-    let mut outcome = Outcome { vip, ..Outcome::of(choice.reason, choice.slot) };
-    let Some(vip) = choice.vip else { return outcome };
+    let mut outcome = Outcome {
+        vip,
+        ..Outcome::of(choice.reason, choice.slot)
+    };
+    let Some(vip) = choice.vip else {
+        return outcome;
+    };
     let set = count::set(choice.slot, probed);
     let Some(member) = choice.member else {
         count::vip(set, vip.vip, |counters| counters.dropped += 1);
@@ -145,14 +164,17 @@ fn count(set: u32, packet: &Packet, vip: &VipEntry, choice: &Choice, sent: &Sent
 
 #[inline(always)]
 fn answer(ctx: &XdpContext, outcome: &Outcome) {
-    probe::answer(ctx, &Probe {
-        reason: outcome.reason as u16,
-        vip: outcome.vip,
-        member: outcome.member,
-        decided_by: outcome.slot as u8,
-        followed: u8::from(outcome.followed),
-        ..Probe::default()
-    });
+    probe::answer(
+        ctx,
+        &Probe {
+            reason: outcome.reason as u16,
+            vip: outcome.vip,
+            member: outcome.member,
+            decided_by: outcome.slot as u8,
+            followed: u8::from(outcome.followed),
+            ..Probe::default()
+        },
+    );
 }
 
 #[inline(always)]

@@ -38,7 +38,9 @@ pub struct Allowance {
 /// Takes one answer from this CPU's allowance.
 #[inline(always)]
 fn allowed() -> bool {
-    let Some(allowance) = ALLOWANCES.get_ptr_mut(0) else { return false };
+    let Some(allowance) = ALLOWANCES.get_ptr_mut(0) else {
+        return false;
+    };
     let now = control::now();
     // SAFETY: this CPU's copy of a map element.
     let spent = unsafe { &mut (*allowance).spent_ns };
@@ -57,33 +59,59 @@ pub fn reply(ctx: &XdpContext, echo: &Packet) -> Reason {
     if !allowed() {
         return Reason::EchoLimited;
     }
-    let replied = if echo.is_v4 { reply_v4(ctx, echo) } else { reply_v6(ctx, echo) };
-    if replied { Reason::EchoReply } else { Reason::Broken }
+    let replied = if echo.is_v4 {
+        reply_v4(ctx, echo)
+    } else {
+        reply_v6(ctx, echo)
+    };
+    if replied {
+        Reason::EchoReply
+    } else {
+        Reason::Broken
+    }
 }
 
 #[inline(always)]
 fn turn_ethernet(ctx: &XdpContext) -> bool {
-    let Some(ethernet) = XdpFrame::new(ctx).read::<Ethernet>(0) else { return false };
-    write(ctx, 0, Ethernet {
-        destination: ethernet.source,
-        source: ethernet.destination,
-        ether_type: ethernet.ether_type,
-    })
+    let Some(ethernet) = XdpFrame::new(ctx).read::<Ethernet>(0) else {
+        return false;
+    };
+    write(
+        ctx,
+        0,
+        Ethernet {
+            destination: ethernet.source,
+            source: ethernet.destination,
+            ether_type: ethernet.ether_type,
+        },
+    )
 }
 
 #[inline(always)]
 fn turn_icmp(ctx: &XdpContext, offset: usize, kind: u8) -> bool {
-    let Some(icmp) = XdpFrame::new(ctx).read::<Icmp>(offset) else { return false };
+    let Some(icmp) = XdpFrame::new(ctx).read::<Icmp>(offset) else {
+        return false;
+    };
     let old = u16::from_ne_bytes([icmp.kind, icmp.code]);
     let new = u16::from_ne_bytes([kind, icmp.code]);
     let sum = checksum::update(u16::from_ne_bytes(icmp.checksum), old, new);
-    write(ctx, offset, Icmp { kind, checksum: sum.to_ne_bytes(), ..icmp })
+    write(
+        ctx,
+        offset,
+        Icmp {
+            kind,
+            checksum: sum.to_ne_bytes(),
+            ..icmp
+        },
+    )
 }
 
 #[inline(always)]
 fn reply_v4(ctx: &XdpContext, echo: &Packet) -> bool {
     let offset = usize::from(echo.ip_offset);
-    let Some(ip) = XdpFrame::new(ctx).read::<Ipv4>(offset) else { return false };
+    let Some(ip) = XdpFrame::new(ctx).read::<Ipv4>(offset) else {
+        return false;
+    };
     let old = u16::from_ne_bytes([ip.ttl, ip.protocol]);
     let new = u16::from_ne_bytes([TTL, ip.protocol]);
     let sum = checksum::update(u16::from_ne_bytes(ip.checksum), old, new);
@@ -102,11 +130,21 @@ fn reply_v4(ctx: &XdpContext, echo: &Packet) -> bool {
 #[inline(always)]
 fn reply_v6(ctx: &XdpContext, echo: &Packet) -> bool {
     let offset = usize::from(echo.ip_offset);
-    let Some(ip) = XdpFrame::new(ctx).read::<Ipv6>(offset) else { return false };
-    let turned =
-        Ipv6 { source: ip.destination, destination: ip.source, hop_limit: TTL, ..ip };
+    let Some(ip) = XdpFrame::new(ctx).read::<Ipv6>(offset) else {
+        return false;
+    };
+    let turned = Ipv6 {
+        source: ip.destination,
+        destination: ip.source,
+        hop_limit: TTL,
+        ..ip
+    };
     write(ctx, offset, turned)
-        && turn_icmp(ctx, usize::from(echo.payload_offset), icmpv6_type::ECHO_REPLY)
+        && turn_icmp(
+            ctx,
+            usize::from(echo.payload_offset),
+            icmpv6_type::ECHO_REPLY,
+        )
         && turn_ethernet(ctx)
 }
 
@@ -124,7 +162,11 @@ pub fn too_big(ctx: &XdpContext, packet: &Packet, mtu: u16) -> Reason {
     } else {
         too_big_v6(ctx, packet, mtu)
     };
-    if answered { Reason::TooBig } else { Reason::Broken }
+    if answered {
+        Reason::TooBig
+    } else {
+        Reason::Broken
+    }
 }
 
 /// Cuts the frame to the quote and makes `room` bytes in front. Returns the old Ethernet header.
@@ -147,7 +189,13 @@ fn sum(ctx: &XdpContext, offset: usize, seed: u32) -> Option<u64> {
     }
     // SAFETY: SUMMED bytes from `start` lie before the end of the packet.
     let sum = unsafe {
-        bpf_csum_diff(core::ptr::null_mut(), 0, start as *mut u32, SUMMED as u32, seed)
+        bpf_csum_diff(
+            core::ptr::null_mut(),
+            0,
+            start as *mut u32,
+            SUMMED as u32,
+            seed,
+        )
     };
     u64::try_from(sum).ok()
 }
@@ -157,8 +205,17 @@ fn put_checksum(ctx: &XdpContext, offset: usize, icmp: Icmp, seed: u32) -> bool 
     if !write(ctx, offset, icmp) {
         return false;
     }
-    let Some(sum) = sum(ctx, offset, seed) else { return false };
-    write(ctx, offset, Icmp { checksum: checksum::fold(sum).to_ne_bytes(), ..icmp })
+    let Some(sum) = sum(ctx, offset, seed) else {
+        return false;
+    };
+    write(
+        ctx,
+        offset,
+        Icmp {
+            checksum: checksum::fold(sum).to_ne_bytes(),
+            ..icmp
+        },
+    )
 }
 
 #[inline(always)]
@@ -172,7 +229,9 @@ fn answer_ethernet(to: &Ethernet, ether_type: u16) -> Ethernet {
 
 #[inline(always)]
 fn too_big_v4(ctx: &XdpContext, packet: &Packet, mtu: u16) -> bool {
-    let Some(ethernet) = make_room(ctx, IPV4_LEN + ICMP_LEN) else { return false };
+    let Some(ethernet) = make_room(ctx, IPV4_LEN + ICMP_LEN) else {
+        return false;
+    };
     let length = (IPV4_LEN + SUMMED) as u16;
     let mut ip = Ipv4 {
         version_ihl: 0x45,
@@ -208,7 +267,9 @@ fn too_big_v4(ctx: &XdpContext, packet: &Packet, mtu: u16) -> bool {
 
 #[inline(always)]
 fn too_big_v6(ctx: &XdpContext, packet: &Packet, mtu: u16) -> bool {
-    let Some(ethernet) = make_room(ctx, IPV6_LEN + ICMP_LEN) else { return false };
+    let Some(ethernet) = make_room(ctx, IPV6_LEN + ICMP_LEN) else {
+        return false;
+    };
     let (from, to) = (packet.flow.destination, packet.flow.source);
     let ip = Ipv6 {
         version_class_flow: U32::new(0x6000_0000),

@@ -1,6 +1,9 @@
 //! The balancer's BPF programs: `lb`, attached to interfaces, and `guard`, which is never attached
 //! and only called. Entry points only; the stages are one module each.
-#![allow(missing_docs, reason = "the xdp macro drops the documentation of its function")]
+#![allow(
+    missing_docs,
+    reason = "the xdp macro drops the documentation of its function"
+)]
 #![allow(
     internal_features,
     reason = "BPF has compare-exchange, which core's AtomicU64 does not offer there"

@@ -44,7 +44,10 @@ impl XdpFrame {
     /// The packet as it is now. Stale after any helper that moves its ends.
     #[inline(always)]
     pub fn new(ctx: &XdpContext) -> Self {
-        Self { start: start(ctx), end: end(ctx) }
+        Self {
+            start: start(ctx),
+            end: end(ctx),
+        }
     }
 }
 
@@ -86,11 +89,15 @@ pub unsafe fn load<T>(at: usize) -> T {
     // whose bytes are written.
     unsafe {
         while done + 4 <= size_of::<T>() {
-            to.add(done).cast::<u32>().write(from.add(done).cast::<u32>().read());
+            to.add(done)
+                .cast::<u32>()
+                .write(from.add(done).cast::<u32>().read());
             done += 4;
         }
         if size_of::<T>() & 2 != 0 {
-            to.add(done).cast::<u16>().write(from.add(done).cast::<u16>().read());
+            to.add(done)
+                .cast::<u16>()
+                .write(from.add(done).cast::<u16>().read());
             done += 2;
         }
         if size_of::<T>() & 1 != 0 {
@@ -113,11 +120,15 @@ pub unsafe fn store<T>(at: usize, value: T) {
     // SAFETY: as in `load`, the other way round.
     unsafe {
         while done + 4 <= size_of::<T>() {
-            to.add(done).cast::<u32>().write(from.add(done).cast::<u32>().read());
+            to.add(done)
+                .cast::<u32>()
+                .write(from.add(done).cast::<u32>().read());
             done += 4;
         }
         if size_of::<T>() & 2 != 0 {
-            to.add(done).cast::<u16>().write(from.add(done).cast::<u16>().read());
+            to.add(done)
+                .cast::<u16>()
+                .write(from.add(done).cast::<u16>().read());
             done += 2;
         }
         if size_of::<T>() & 1 != 0 {

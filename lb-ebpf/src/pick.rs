@@ -1,7 +1,7 @@
 //! Which backend a packet goes to, and which slot says so.
 
-use lb_common::hash;
 use lb_common::counter::Reason;
+use lb_common::hash;
 use lb_common::packet::{Packet, Role};
 use lb_common::slot::{CHUNK_ENTRIES, Member, VipEntry, member_state};
 
@@ -67,12 +67,21 @@ pub fn pick(view: &View, packet: &Packet, flows: bool) -> Choice {
         return Choice::none(Reason::NotVip, view.active);
     }
     let hash = hash::flow(TAG_KEY.load(), &packet.flow);
-    let found = if flows && packet.role != Role::Syn { flows::find(hash) } else { Found::NONE };
+    let found = if flows && packet.role != Role::Syn {
+        flows::find(hash)
+    } else {
+        Found::NONE
+    };
     let arm = if view.trial {
         arm(view, packet, hash, found)
     } else {
         let vip = vips::of_flow(view.active, &packet.flow);
-        Arm { reason: Reason::NotVip, slot: view.active, vip, new: false }
+        Arm {
+            reason: Reason::NotVip,
+            slot: view.active,
+            vip,
+            new: false,
+        }
     };
     match arm.vip {
         None => Choice::none(arm.reason, arm.slot),
@@ -89,18 +98,41 @@ fn arm(view: &View, packet: &Packet, hash: u64, found: Found) -> Arm {
     } else {
         matches!(packet.role, Role::Syn | Role::Datagram) && view.takes(hash)
     };
-    let (own, other) = if new { (view.shadow, view.active) } else { (view.active, view.shadow) };
+    let (own, other) = if new {
+        (view.shadow, view.active)
+    } else {
+        (view.active, view.shadow)
+    };
     let vip = vips::of_flow(own, &packet.flow);
     if vip.is_some() {
-        return Arm { reason: Reason::Forwarded, slot: own, vip, new };
+        return Arm {
+            reason: Reason::Forwarded,
+            slot: own,
+            vip,
+            new,
+        };
     }
     let theirs = vips::of_flow(other, &packet.flow);
     if new {
-        let reason = if theirs.is_some() { Reason::Tombstone } else { Reason::NotVip };
-        return Arm { reason, slot: own, vip: None, new };
+        let reason = if theirs.is_some() {
+            Reason::Tombstone
+        } else {
+            Reason::NotVip
+        };
+        return Arm {
+            reason,
+            slot: own,
+            vip: None,
+            new,
+        };
     }
     // A VIP that only SHADOW has sends all its flows there.
-    Arm { reason: Reason::NotVip, slot: other, vip: theirs, new: true }
+    Arm {
+        reason: Reason::NotVip,
+        slot: other,
+        vip: theirs,
+        new: true,
+    }
 }
 
 /// Follows the flow table where it still holds, else asks the lookup table.
@@ -125,20 +157,37 @@ fn choose(
         if let Some(member) = MEMBERS.get(member_id) {
             if follows(member, arm.slot, vip) {
                 found.touch(view.age);
-                return Choice { member_id, member: Some(member), followed: true, ..chosen };
+                return Choice {
+                    member_id,
+                    member: Some(member),
+                    followed: true,
+                    ..chosen
+                };
             }
         }
     }
     let (member_id, member) = look_up(vip, packet);
     if member.is_none() {
-        return Choice { reason: Reason::NoBackend, ..chosen };
+        return Choice {
+            reason: Reason::NoBackend,
+            ..chosen
+        };
     }
-    let remembered =
-        flows && matches!(packet.role, Role::Syn | Role::Segment | Role::Datagram);
+    let remembered = flows && matches!(packet.role, Role::Syn | Role::Segment | Role::Datagram);
     if remembered {
-        flows::insert(hash, member_id, view.age, if arm.new { view.change } else { 0 });
+        flows::insert(
+            hash,
+            member_id,
+            view.age,
+            if arm.new { view.change } else { 0 },
+        );
     }
-    Choice { member_id, member, remembered, ..chosen }
+    Choice {
+        member_id,
+        member,
+        remembered,
+        ..chosen
+    }
 }
 
 /// An entry is followed iff its backend is in that VIP's pool in the slot that decides.

@@ -33,7 +33,10 @@ fn read(meta: usize) -> Option<Asked> {
         return None;
     }
     let slot = (probe.flags & probe_flag::OVERRIDE_SLOT != 0).then_some(u32::from(probe.slot));
-    Some(Asked { slot, no_flows: probe.flags & probe_flag::NO_FLOWS != 0 })
+    Some(Asked {
+        slot,
+        no_flows: probe.flags & probe_flag::NO_FLOWS != 0,
+    })
 }
 
 /// Writes the answer into the metadata, which moves with the packet's head.

@@ -34,7 +34,11 @@ struct Outer<T: Unaligned> {
 /// Sends a packet to the backend that was chosen.
 #[inline(always)]
 pub fn send(ctx: &XdpContext, packet: &Packet, member: &Member, hash: u64) -> Sent {
-    let failed = |reason| Sent { reason, interface: 0, too_big: false };
+    let failed = |reason| Sent {
+        reason,
+        interface: 0,
+        too_big: false,
+    };
     let Some(hop) = NEXT_HOPS.get(u32::from(member.next_hop)) else {
         return failed(Reason::NoNextHop);
     };
@@ -46,11 +50,19 @@ pub fn send(ctx: &XdpContext, packet: &Packet, member: &Member, hash: u64) -> Se
     let overhead = if tunnelled { encap::overhead(to_v4) } else { 0 };
     if u32::from(packet.ip_length) + u32::from(overhead) > u32::from(hop.mtu) {
         let reason = icmp::too_big(ctx, packet, hop.mtu.saturating_sub(overhead));
-        return Sent { reason, interface: 0, too_big: true };
+        return Sent {
+            reason,
+            interface: 0,
+            too_big: true,
+        };
     }
     let written = match (tunnelled, to_v4) {
         (false, _) => {
-            let family = if packet.is_v4 { ether_type::IPV4 } else { ether_type::IPV6 };
+            let family = if packet.is_v4 {
+                ether_type::IPV4
+            } else {
+                ether_type::IPV6
+            };
             write(ctx, 0, ethernet(hop, family))
         }
         (true, true) => encap_v4(ctx, packet, member, hop, hash),
@@ -64,8 +76,16 @@ pub fn send(ctx: &XdpContext, packet: &Packet, member: &Member, hash: u64) -> Se
         _ => Reason::Forwarded,
     };
     let came_by = ctx.ingress_ifindex() as u32;
-    let interface = if hop.interface == came_by { 0 } else { hop.interface };
-    Sent { reason, interface, too_big: false }
+    let interface = if hop.interface == came_by {
+        0
+    } else {
+        hop.interface
+    };
+    Sent {
+        reason,
+        interface,
+        too_big: false,
+    }
 }
 
 /// The XDP verdict that sends the packet out by another interface.
@@ -116,14 +136,28 @@ pub fn move_head(ctx: &XdpContext, bytes: i32) -> bool {
 fn encap_v4(ctx: &XdpContext, packet: &Packet, member: &Member, hop: &NextHop, hash: u64) -> bool {
     let ip: Ipv4 = encap::outer_v4(&inner(packet), member.address, &sources(), hash);
     move_head(ctx, -(size_of::<Ipv4>() as i32))
-        && write(ctx, 0, Outer { ethernet: ethernet(hop, ether_type::IPV4), ip })
+        && write(
+            ctx,
+            0,
+            Outer {
+                ethernet: ethernet(hop, ether_type::IPV4),
+                ip,
+            },
+        )
 }
 
 #[inline(always)]
 fn encap_v6(ctx: &XdpContext, packet: &Packet, member: &Member, hop: &NextHop, hash: u64) -> bool {
     let ip: Ipv6 = encap::outer_v6(&inner(packet), member.address, &sources(), hash);
     move_head(ctx, -(size_of::<Ipv6>() as i32))
-        && write(ctx, 0, Outer { ethernet: ethernet(hop, ether_type::IPV6), ip })
+        && write(
+            ctx,
+            0,
+            Outer {
+                ethernet: ethernet(hop, ether_type::IPV6),
+                ip,
+            },
+        )
 }
 
 const _: () = assert!(size_of::<Outer<Ipv4>>() == ETHERNET_LEN + 20);

@@ -47,7 +47,12 @@ pub fn exact(slot: u32, address: &Address, port: u16, protocol: u8) -> Option<&'
 /// The VIP that a flow is for: its port's, else the address's port-0 VIP.
 #[inline(always)]
 pub fn of_flow(slot: u32, flow: &FlowKey) -> Option<&'static VipEntry> {
-    match exact(slot, &flow.destination, flow.destination_port, flow.protocol) {
+    match exact(
+        slot,
+        &flow.destination,
+        flow.destination_port,
+        flow.protocol,
+    ) {
         Some(entry) => Some(entry),
         None => exact(slot, &flow.destination, 0, flow.protocol),
     }

@@ -18,15 +18,27 @@ struct FreezeAttr {
 }
 
 fn check(result: libc::c_long) -> io::Result<()> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Forbids every `bpf(2)` caller, root included, to write a map from now on. Programs still can.
 pub fn freeze_map(map: BorrowedFd<'_>) -> io::Result<()> {
-    let attr = FreezeAttr { map_fd: map.as_raw_fd().cast_unsigned(), zero: [0; 31] };
+    let attr = FreezeAttr {
+        map_fd: map.as_raw_fd().cast_unsigned(),
+        zero: [0; 31],
+    };
     // SAFETY: the attribute is valid for its whole size and lives through the call.
     let result = unsafe {
-        libc::syscall(libc::SYS_bpf, BPF_MAP_FREEZE, &raw const attr, size_of::<FreezeAttr>())
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_MAP_FREEZE,
+            &raw const attr,
+            size_of::<FreezeAttr>(),
+        )
     };
     check(result)
 }
@@ -40,12 +52,17 @@ pub fn membarrier() -> io::Result<()> {
 
 /// Nanoseconds since boot, suspend included: the clock of leases and deadlines.
 pub fn boot_ns() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: `time` is valid for writing.
     unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);
-    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
+    seconds
+        .saturating_mul(1_000_000_000)
+        .saturating_add(nanoseconds)
 }
 
 /// A BPF array map, mapped for reading: `BPF_F_MMAPABLE` ones only.
@@ -105,7 +122,10 @@ impl<T> Drop for MappedArray<T> {
     fn drop(&mut self) {
         // SAFETY: the mapping that `new` made, with its length.
         unsafe {
-            libc::munmap(self.start.as_ptr().cast(), self.elements.saturating_mul(size_of::<T>()));
+            libc::munmap(
+                self.start.as_ptr().cast(),
+                self.elements.saturating_mul(size_of::<T>()),
+            );
         }
     }
 }
@@ -115,5 +135,9 @@ pub fn random_u64() -> io::Result<u64> {
     let mut bytes = [0u8; 8];
     // SAFETY: the buffer is valid for its length.
     let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
-    if got == 8 { Ok(u64::from_ne_bytes(bytes)) } else { Err(io::Error::last_os_error()) }
+    if got == 8 {
+        Ok(u64::from_ne_bytes(bytes))
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }

@@ -39,7 +39,11 @@ pub fn start(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     let session = call.session();
     call.writer.publish(|mut record| {
         if first {
-            record = ControlRecord { lkg: NO_SLOT, shadow: NO_SLOT, ..ControlRecord::new_zeroed() };
+            record = ControlRecord {
+                lkg: NO_SLOT,
+                shadow: NO_SLOT,
+                ..ControlRecord::new_zeroed()
+            };
         }
         record.session = session;
         if record.flags & control_flag::TRIAL == 0 {
@@ -56,8 +60,9 @@ pub fn start(call: &Call<'_>, detail: &mut Detail) -> Outcome {
 /// Keeps what the loader says of this object.
 #[inline(always)]
 fn keep_node(call: &Call<'_>) -> Outcome {
-    let bytes: [u8; size_of::<Node>()] =
-        XdpFrame::new(call.ctx).read(COMMAND_LEN).ok_or(Refusal::Malformed)?;
+    let bytes: [u8; size_of::<Node>()] = XdpFrame::new(call.ctx)
+        .read(COMMAND_LEN)
+        .ok_or(Refusal::Malformed)?;
     let node = NODE.get_ptr_mut(0).ok_or(Refusal::OutOfRange)?;
     // SAFETY: a map element under the lock; both are of one size.
     unsafe { node.cast::<[u8; size_of::<Node>()]>().write(bytes) };
@@ -95,8 +100,9 @@ pub fn begin(call: &Call<'_>, detail: &mut Detail) -> Outcome {
         return Err(Refusal::GracePeriod);
     }
     let slot = free_slot(record).ok_or(Refusal::NoSlot)?;
-    let put: BeginPut =
-        XdpFrame::new(call.ctx).read(COMMAND_LEN).ok_or(Refusal::Malformed)?;
+    let put: BeginPut = XdpFrame::new(call.ctx)
+        .read(COMMAND_LEN)
+        .ok_or(Refusal::Malformed)?;
     let header = SLOT_HEADERS.get_ptr_mut(slot).ok_or(Refusal::OutOfRange)?;
     // SAFETY: an element of the header map that neither ACTIVE, LKG nor a trial uses; this holds
     // the lock.
@@ -167,19 +173,33 @@ pub fn clear(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     // SAFETY: the control element under the lock.
     let sweeps = unsafe { (*call.writer.control()).sweeps };
     // SAFETY: the header is a map element under the lock.
-    let (vips_done, members_done) =
-        unsafe { ((*shadow.header).cleared_vips, (*shadow.header).cleared_members) };
+    let (vips_done, members_done) = unsafe {
+        (
+            (*shadow.header).cleared_vips,
+            (*shadow.header).cleared_members,
+        )
+    };
     let left = places.saturating_sub(vips_done);
     if left > 0 {
         let turns = left.min(CLEARS);
-        let mut state = Clearing { slot: shadow.slot, from: vips_done, limit: places, sweeps };
+        let mut state = Clearing {
+            slot: shadow.slot,
+            from: vips_done,
+            limit: places,
+            sweeps,
+        };
         walk(turns, clear_vip, &mut state)?;
         walk(FILTER_WORDS, clear_filter, &mut state)?;
         // SAFETY: as above.
         unsafe { (*shadow.header).cleared_vips = vips_done.wrapping_add(turns) };
     } else {
         let turns = members.saturating_sub(members_done).min(CLEARS);
-        let mut state = Clearing { slot: shadow.slot, from: members_done, limit: members, sweeps };
+        let mut state = Clearing {
+            slot: shadow.slot,
+            from: members_done,
+            limit: members,
+            sweeps,
+        };
         walk(turns, clear_member, &mut state)?;
         // SAFETY: as above.
         unsafe { (*shadow.header).cleared_members = members_done.wrapping_add(turns) };
@@ -238,7 +258,8 @@ extern "C" fn clear_member(turn: u32, state: *mut Clearing) -> i64 {
 pub fn cleared(header: *const SlotHeader) -> bool {
     // SAFETY: an element of the header map under the lock.
     unsafe {
-        (*header).cleared_vips >= VIP_PLACES.load() && (*header).cleared_members >= MEMBERS_MAX.load()
+        (*header).cleared_vips >= VIP_PLACES.load()
+            && (*header).cleared_members >= MEMBERS_MAX.load()
     }
 }
 
@@ -249,7 +270,11 @@ pub fn abandon(call: &Call<'_>, _detail: &mut Detail) -> Outcome {
     if record.flags & control_flag::TRIAL != 0 {
         return Err(Refusal::TrialOn);
     }
-    call.writer.publish(|record| ControlRecord { shadow: NO_SLOT, shadow_generation: 0, ..record });
+    call.writer.publish(|record| ControlRecord {
+        shadow: NO_SLOT,
+        shadow_generation: 0,
+        ..record
+    });
     Ok(())
 }
 

@@ -56,8 +56,16 @@ fn put_member(frame: &XdpFrame, offset: usize, id: u32, drain: bool, shadow: &Sh
     // SAFETY: a map element under the lock. It is written whole only while no slot has it.
     unsafe {
         if (*member).slots == 0 && (*member).identity == 0 {
-            member.write(Member { slots: 0, drains: 0, ..put });
-            copy_name(frame, offset + 8 + size_of::<Member>(), MEMBER_NAMES.get_ptr_mut(id))?;
+            member.write(Member {
+                slots: 0,
+                drains: 0,
+                ..put
+            });
+            copy_name(
+                frame,
+                offset + 8 + size_of::<Member>(),
+                MEMBER_NAMES.get_ptr_mut(id),
+            )?;
         } else if !same(&*member, &put) {
             return Err(Refusal::InUse);
         }
@@ -118,10 +126,7 @@ pub fn copy_name(frame: &XdpFrame, offset: usize, place: Option<*mut Name>) -> O
 /// Identity: what must not change under a number.
 #[inline(always)]
 fn same(a: &Member, b: &Member) -> bool {
-    a.identity == b.identity
-        && a.address == b.address
-        && a.pool == b.pool
-        && a.forward == b.forward
+    a.identity == b.identity && a.address == b.address && a.pool == b.pool && a.forward == b.forward
 }
 
 /// `Op::PutNextHops`.
@@ -131,7 +136,10 @@ pub fn put_next_hops(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     if count > HOPS as u32 {
         return Err(Refusal::Malformed);
     }
-    let nowhere = Shadow { slot: 0, header: core::ptr::null_mut() };
+    let nowhere = Shadow {
+        slot: 0,
+        header: core::ptr::null_mut(),
+    };
     Records::take(call, nowhere, first, count, take_next_hop, detail)
 }
 

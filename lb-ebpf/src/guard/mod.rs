@@ -67,7 +67,9 @@ impl Call<'_> {
 
     #[inline(always)]
     fn field(&self, offset: usize) -> u64 {
-        XdpFrame::new(self.ctx).read::<[u8; 8]>(offset).map_or(0, u64::from_ne_bytes)
+        XdpFrame::new(self.ctx)
+            .read::<[u8; 8]>(offset)
+            .map_or(0, u64::from_ne_bytes)
     }
 
     /// The current record.
@@ -125,9 +127,17 @@ pub fn run(ctx: &XdpContext) -> u32 {
         Err(refusal) => refusal,
     };
     let written = write(ctx, offset_of!(Reply, magic), (!MAGIC).to_ne_bytes())
-        && write(ctx, offset_of!(Reply, status), (status as u32).to_ne_bytes())
+        && write(
+            ctx,
+            offset_of!(Reply, status),
+            (status as u32).to_ne_bytes(),
+        )
         && write(ctx, offset_of!(Reply, detail), detail.map(u64::to_ne_bytes));
-    if written { xdp_action::XDP_PASS } else { xdp_action::XDP_ABORTED }
+    if written {
+        xdp_action::XDP_PASS
+    } else {
+        xdp_action::XDP_ABORTED
+    }
 }
 
 #[inline(always)]
@@ -139,7 +149,10 @@ fn obey(ctx: &XdpContext, detail: &mut Detail) -> Outcome {
     }
     let op = Op::from_code(u32::from_ne_bytes(op)).ok_or(Refusal::Malformed)?;
     let writer = Writer::take().ok_or(Refusal::Busy)?;
-    let call = Call { ctx, writer: &writer };
+    let call = Call {
+        ctx,
+        writer: &writer,
+    };
     let outcome = permitted(&call, op).and_then(|()| dispatch(&call, op, detail));
     writer.give();
     outcome

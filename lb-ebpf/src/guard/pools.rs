@@ -52,7 +52,11 @@ pub fn put_pool(call: &Call<'_>, detail: &mut Detail) -> Outcome {
         });
         (*shadow.header).pools = (*shadow.header).pools.wrapping_add(1);
     }
-    copy_name(&frame, COMMAND_LEN + size_of::<PoolEntry>(), POOL_NAMES.get_ptr_mut(number))
+    copy_name(
+        &frame,
+        COMMAND_LEN + size_of::<PoolEntry>(),
+        POOL_NAMES.get_ptr_mut(number),
+    )
 }
 
 /// Makes the slot use a table; it may still be open, but must be this pool's.
@@ -61,7 +65,9 @@ fn adopt_table(shadow: &Shadow, pool: u32, table: u32) -> Outcome {
     if table == 0 || table >= TABLES_MAX.load() {
         return Err(Refusal::OutOfRange);
     }
-    let header = TABLE_HEADERS.get_ptr_mut(table).ok_or(Refusal::OutOfRange)?;
+    let header = TABLE_HEADERS
+        .get_ptr_mut(table)
+        .ok_or(Refusal::OutOfRange)?;
     // SAFETY: a map element under the lock. A free table may have been overwritten meanwhile, so
     // only one that some slot uses is taken.
     unsafe {
@@ -139,8 +145,19 @@ pub fn explain((refusal, numbers): (Refusal, [u64; 4]), detail: &mut Detail) -> 
 
 /// Counts entries per backend number. Returns the holes.
 #[inline(always)]
-fn tally_table(entry: &PoolEntry, start: u32, size: u32, detail: &mut Detail) -> Result<u32, Refusal> {
-    let mut walked = TableWalk { start, size, limit: entry.member_limit, holes: 0, beyond: 0 };
+fn tally_table(
+    entry: &PoolEntry,
+    start: u32,
+    size: u32,
+    detail: &mut Detail,
+) -> Result<u32, Refusal> {
+    let mut walked = TableWalk {
+        start,
+        size,
+        limit: entry.member_limit,
+        holes: 0,
+        beyond: 0,
+    };
     walk(entry.member_limit.wrapping_add(1), clear_tally, &mut walked)?;
     walk(lb_common::slot::chunks(size), tally_chunk, &mut walked)?;
     if walked.beyond != 0 {
@@ -161,7 +178,9 @@ extern "C" fn clear_tally(number: u32, _: *mut TableWalk) -> i64 {
 extern "C" fn tally_chunk(turn: u32, walked: *mut TableWalk) -> i64 {
     // SAFETY: what `walk` was given.
     let walked = unsafe { &mut *walked };
-    let Some(chunk) = TABLES.get(walked.start.wrapping_add(turn)) else { return 1 };
+    let Some(chunk) = TABLES.get(walked.start.wrapping_add(turn)) else {
+        return 1;
+    };
     let first = turn.wrapping_mul(CHUNK_ENTRIES as u32);
     for (index, number) in chunk.iter().enumerate() {
         if first.wrapping_add(index as u32) >= walked.size {
@@ -206,7 +225,15 @@ fn judge_members(
         }
     }
     if walked.members != entry.members {
-        *detail = [3, u64::from(walked.members), u64::from(entry.members), 0, 0, 0, 0];
+        *detail = [
+            3,
+            u64::from(walked.members),
+            u64::from(entry.members),
+            0,
+            0,
+            0,
+            0,
+        ];
         return Err(Refusal::Incomplete);
     }
     Ok(walked.distinct)
@@ -216,9 +243,10 @@ extern "C" fn judge(turn: u32, walked: *mut MemberWalk) -> i64 {
     // SAFETY: what `walk` was given; `pool` is a map element that outlives the walk.
     let (walked, pool) = unsafe { (&mut *walked, &*(*walked).pool) };
     let relative = turn.wrapping_add(1);
-    let (Some(member), Some(count)) =
-        (MEMBERS.get(pool.member_base.wrapping_add(relative)), TALLIES.get(relative))
-    else {
+    let (Some(member), Some(count)) = (
+        MEMBERS.get(pool.member_base.wrapping_add(relative)),
+        TALLIES.get(relative),
+    ) else {
         return 1;
     };
     let bit = walked.bit as u8;
@@ -235,7 +263,13 @@ extern "C" fn judge(turn: u32, walked: *mut MemberWalk) -> i64 {
         hop => NEXT_HOPS.get(u32::from(hop)),
     };
     let verdict = judge_member(pool_number, relative, pool, member, hop, bit).and_then(|()| {
-        judge_share(pool_number, relative, *count, walked.size, pool.max_share_ppm)
+        judge_share(
+            pool_number,
+            relative,
+            *count,
+            walked.size,
+            pool.max_share_ppm,
+        )
     });
     if let Err((refusal, details)) = verdict {
         walked.refusal = refusal as u32;

@@ -31,8 +31,9 @@ pub fn seal_vip(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     if place >= places {
         return Err(Refusal::OutOfRange);
     }
-    let entry =
-        VIPS.get_ptr_mut(shadow.slot * places + place).ok_or(Refusal::OutOfRange)?;
+    let entry = VIPS
+        .get_ptr_mut(shadow.slot * places + place)
+        .ok_or(Refusal::OutOfRange)?;
     // SAFETY: a map element under the lock.
     let vip = unsafe { &*entry };
     if vip.kind != vip_kind::VIP || vip.sealed_ppm != 0 {
@@ -68,7 +69,9 @@ fn compare(shadow: &Shadow, active: u32, vip: &VipEntry) -> Result<u32, Refusal>
         // SAFETY: as above.
         unsafe { (*header).encap_changed = (*header).encap_changed.wrapping_add(1) };
     }
-    if old.pool != vip.pool || old.member_base != vip.member_base || old.table_size != vip.table_size
+    if old.pool != vip.pool
+        || old.member_base != vip.member_base
+        || old.table_size != vip.table_size
     {
         return Ok(MILLION as u32);
     }
@@ -88,8 +91,12 @@ fn entries_moved(pool: *mut PoolEntry, old: &VipEntry, vip: &VipEntry) -> Result
         if (*pool).compared_with == old.table {
             return Ok((*pool).compared_moved);
         }
-        let mut comparison =
-            Comparison { old: old.table_start, new: vip.table_start, size: vip.table_size, moved: 0 };
+        let mut comparison = Comparison {
+            old: old.table_start,
+            new: vip.table_start,
+            size: vip.table_size,
+            moved: 0,
+        };
         walk(chunks(vip.table_size), compare_chunk, &mut comparison)?;
         (*pool).compared_with = old.table;
         (*pool).compared_moved = comparison.moved;
@@ -106,7 +113,9 @@ extern "C" fn compare_chunk(turn: u32, comparison: *mut Comparison) -> i64 {
     ) else {
         return 1;
     };
-    let entries = comparison.size.wrapping_sub(turn.wrapping_mul(CHUNK_ENTRIES as u32));
+    let entries = comparison
+        .size
+        .wrapping_sub(turn.wrapping_mul(CHUNK_ENTRIES as u32));
     comparison.moved = comparison.moved.wrapping_add(moved(old, new, entries));
     0
 }
@@ -127,8 +136,12 @@ pub fn seal(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     stale_base(call, record, detail)?;
     complete(call, &shadow, detail)?;
     let places = VIP_PLACES.load();
-    let mut removed =
-        Removed { active: u32::from(record.active), shadow: shadow.slot, places, count: 0 };
+    let mut removed = Removed {
+        active: u32::from(record.active),
+        shadow: shadow.slot,
+        places,
+        count: 0,
+    };
     walk(places, count_removed, &mut removed)?;
     // SAFETY: a map element under the lock.
     let header = unsafe { &mut *shadow.header };
@@ -144,7 +157,10 @@ pub fn seal(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     header.sealed_ns = now();
     header.state = slot_state::SEALED;
     let generation = header.generation;
-    call.writer.publish(|record| ControlRecord { highest_generation: generation, ..record });
+    call.writer.publish(|record| ControlRecord {
+        highest_generation: generation,
+        ..record
+    });
     *detail = [
         u64::from(header.class),
         u64::from(header.moved_ppm),
@@ -181,7 +197,9 @@ fn complete(call: &Call<'_>, shadow: &Shadow, detail: &mut Detail) -> Outcome {
 extern "C" fn count_removed(turn: u32, removed: *mut Removed) -> i64 {
     // SAFETY: what `walk` was given.
     let removed = unsafe { &mut *removed };
-    let Some(old) = VIPS.get(removed.active * removed.places + turn) else { return 1 };
+    let Some(old) = VIPS.get(removed.active * removed.places + turn) else {
+        return 1;
+    };
     if old.kind == vip_kind::VIP
         && vips::exact(removed.shadow, &old.address, old.port, old.protocol).is_none()
     {

@@ -40,7 +40,9 @@ pub fn sweep(call: &Call<'_>, detail: &mut Detail) -> Outcome {
 extern "C" fn sweep_bucket(turn: u32, first: *mut u32) -> i64 {
     // SAFETY: what `walk` was given.
     let first = unsafe { *first };
-    let Some(bucket) = FLOWS.get_ptr_mut(first.wrapping_add(turn)) else { return 1 };
+    let Some(bucket) = FLOWS.get_ptr_mut(first.wrapping_add(turn)) else {
+        return 1;
+    };
     for index in 0..BUCKET_ENTRIES {
         // SAFETY: a bucket has BUCKET_ENTRIES words; packets may write them meanwhile, whole.
         unsafe {
@@ -66,8 +68,10 @@ pub fn free_member(call: &Call<'_>, detail: &mut Detail) -> Outcome {
         if (*member).slots != 0 {
             return Err(Refusal::InUse);
         }
-        let (done, needed) =
-            ((*call.writer.control()).sweeps, (*member).left_at.wrapping_add(NEEDED));
+        let (done, needed) = (
+            (*call.writer.control()).sweeps,
+            (*member).left_at.wrapping_add(NEEDED),
+        );
         if done < needed {
             detail[1] = u64::from(done);
             detail[2] = u64::from(needed);

@@ -49,7 +49,12 @@ pub fn open(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     if unsafe { (*header).slots } != 0 {
         return Err(Refusal::InUse);
     }
-    let mut room = Room { start, end, table, taken: 0 };
+    let mut room = Room {
+        start,
+        end,
+        table,
+        taken: 0,
+    };
     walk(TABLES_MAX.load(), overlaps, &mut room)?;
     if room.taken != 0 {
         detail[0] = u64::from(room.taken - 1);
@@ -72,7 +77,9 @@ pub fn open(call: &Call<'_>, detail: &mut Detail) -> Outcome {
 }
 
 extern "C" fn overlaps(table: u32, room: *mut Room) -> i64 {
-    let Some(other) = TABLE_HEADERS.get(table) else { return 1 };
+    let Some(other) = TABLE_HEADERS.get(table) else {
+        return 1;
+    };
     // SAFETY: what `walk` was given.
     let room = unsafe { &mut *room };
     let apart = other.start >= room.end || other.start.wrapping_add(other.chunks) <= room.start;
@@ -133,7 +140,10 @@ pub fn seal(call: &Call<'_>, detail: &mut Detail) -> Outcome {
         if (*header).state != table_state::OPEN {
             return Err(Refusal::InUse);
         }
-        let mut sum = Sum { start: (*header).start, state: u64::from((*header).size) };
+        let mut sum = Sum {
+            start: (*header).start,
+            state: u64::from((*header).size),
+        };
         walk((*header).chunks, add, &mut sum)?;
         (*header).checksum = sum.state;
         (*header).state = table_state::SEALED;
@@ -145,7 +155,9 @@ pub fn seal(call: &Call<'_>, detail: &mut Detail) -> Outcome {
 extern "C" fn add(turn: u32, sum: *mut Sum) -> i64 {
     // SAFETY: what `walk` was given.
     let sum = unsafe { &mut *sum };
-    let Some(chunk) = TABLES.get(sum.start.wrapping_add(turn)) else { return 1 };
+    let Some(chunk) = TABLES.get(sum.start.wrapping_add(turn)) else {
+        return 1;
+    };
     sum.state = checksum(sum.state, chunk);
     0
 }

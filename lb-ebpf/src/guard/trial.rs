@@ -48,7 +48,13 @@ pub fn trial(call: &Call<'_>, detail: &mut Detail) -> Outcome {
         within(lease_ms, longest, detail)?;
     }
     let now = now();
-    let due = |ms: u64| if ms == 0 { 0 } else { now.wrapping_add(ms.wrapping_mul(NS_PER_MS)) };
+    let due = |ms: u64| {
+        if ms == 0 {
+            0
+        } else {
+            now.wrapping_add(ms.wrapping_mul(NS_PER_MS))
+        }
+    };
     call.writer.publish(|record| ControlRecord {
         flags: record.flags | control_flag::TRIAL,
         share,
@@ -98,7 +104,10 @@ pub fn lease(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     let ms = call.arg64(0);
     within(ms, u64::from(record.max_deadline_ms), detail)?;
     let due = now().wrapping_add(ms.wrapping_mul(NS_PER_MS));
-    call.writer.publish(|record| ControlRecord { lease_ns: due, ..record });
+    call.writer.publish(|record| ControlRecord {
+        lease_ns: due,
+        ..record
+    });
     Ok(())
 }
 
@@ -132,7 +141,8 @@ pub fn revert(call: &Call<'_>, detail: &mut Detail) -> Outcome {
         if meant != 0 && meant != record.shadow_generation {
             return Err(Refusal::OtherGeneration);
         }
-        call.writer.publish(|record| record.trial_over(cause, by, now));
+        call.writer
+            .publish(|record| record.trial_over(cause, by, now));
         return Ok(());
     }
     if call.arg(2) != 0 {

@@ -55,16 +55,29 @@ fn put_vip(frame: &XdpFrame, offset: usize, place: u32, shadow: &Shadow) -> Outc
         if vip >= VIPS_MAX.load() {
             return Err(Refusal::OutOfRange);
         }
-        copy_name(frame, offset + 8 + size_of::<VipEntry>(), VIP_NAMES.get_ptr_mut(vip))?;
+        copy_name(
+            frame,
+            offset + 8 + size_of::<VipEntry>(),
+            VIP_NAMES.get_ptr_mut(vip),
+        )?;
         // SAFETY: a map element under the lock.
         unsafe { (*header).vips = (*header).vips.wrapping_add(1) };
         of_pool(shadow, header, &put)?
     } else {
         mark(shadow, &put);
-        VipEntry { table_start: 0, table_size: 0, ..put }
+        VipEntry {
+            table_start: 0,
+            table_size: 0,
+            ..put
+        }
     };
     // SAFETY: a vacant place of SHADOW under the lock.
-    unsafe { target.write(VipEntry { sealed_ppm: 0, ..entry }) };
+    unsafe {
+        target.write(VipEntry {
+            sealed_ppm: 0,
+            ..entry
+        })
+    };
     Ok(())
 }
 
@@ -85,7 +98,9 @@ fn vacant(shadow: &Shadow, place: u32, put: &VipEntry) -> Result<*mut VipEntry, 
     if vips::exact(shadow.slot, &put.address, put.port, put.protocol).is_some() {
         return Err(Refusal::InUse);
     }
-    let target = VIPS.get_ptr_mut(shadow.slot * places + place).ok_or(Refusal::OutOfRange)?;
+    let target = VIPS
+        .get_ptr_mut(shadow.slot * places + place)
+        .ok_or(Refusal::OutOfRange)?;
     // SAFETY: a map element under the lock.
     if unsafe { (*target).kind } != vip_kind::EMPTY {
         return Err(Refusal::InUse);
@@ -114,7 +129,9 @@ fn of_pool(
         } else {
             (*pool).serves_v6 = 1;
         }
-        let table = TABLE_HEADERS.get((*pool).table).ok_or(Refusal::OutOfRange)?;
+        let table = TABLE_HEADERS
+            .get((*pool).table)
+            .ok_or(Refusal::OutOfRange)?;
         Ok(VipEntry {
             table_start: table.start,
             table_size: table.size,

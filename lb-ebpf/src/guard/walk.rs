@@ -23,9 +23,18 @@ pub fn walk<T>(turns: u32, turn: Turn<T>, state: &mut T) -> Result<(), Refusal> 
     // SAFETY: the callback has the signature that the kernel calls, and gets the state back that is
     // passed here, which outlives the call.
     let done = unsafe {
-        bpf_loop(turns, turn as *mut c_void, core::ptr::from_mut(state).cast(), 0)
+        bpf_loop(
+            turns,
+            turn as *mut c_void,
+            core::ptr::from_mut(state).cast(),
+            0,
+        )
     };
-    if done < 0 { Err(Refusal::Kernel) } else { Ok(()) }
+    if done < 0 {
+        Err(Refusal::Kernel)
+    } else {
+        Ok(())
+    }
 }
 
 /// Records of a payload, taken one by one: verified once, however many there are.
@@ -53,7 +62,13 @@ impl Records {
         turn: Turn<Self>,
         detail: &mut Detail,
     ) -> Outcome {
-        let mut records = Self { ctx: call.ctx.ctx, shadow, first, number: 0, refusal: 0 };
+        let mut records = Self {
+            ctx: call.ctx.ctx,
+            shadow,
+            first,
+            number: 0,
+            refusal: 0,
+        };
         walk(count, turn, &mut records)?;
         detail[0] = u64::from(records.number);
         match Refusal::from_code(records.refusal) {

@@ -60,7 +60,10 @@ pub enum KernelError {
 impl KernelError {
     /// An [`io::Error`] with what was tried.
     pub fn io(what: impl Into<String>, source: io::Error) -> Self {
-        Self::Io { what: what.into(), source }
+        Self::Io {
+            what: what.into(),
+            source,
+        }
     }
 
     /// The guard's refusal, if this is one.

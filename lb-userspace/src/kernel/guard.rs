@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use aya_obj::programs::XdpAttachType;
 use aya::programs::{TestRun, TestRunOptions, Xdp};
+use aya_obj::programs::XdpAttachType;
 use lb_common::guard::{COMMAND_LEN, Command, MAGIC, MAX_LEN, Op, Refusal, Reply};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -27,7 +27,10 @@ pub type Detail = [u64; 7];
 impl Guard {
     /// The guard of a loaded object.
     pub(super) fn new(program: Xdp) -> Self {
-        Self { program, session: 0 }
+        Self {
+            program,
+            session: 0,
+        }
     }
 
     /// The pinned guard: all that going back needs.
@@ -46,7 +49,13 @@ impl Guard {
     }
 
     /// One command. Waits a moment when the guard is busy or a slot still in its grace period.
-    pub fn call(&self, op: Op, base: u64, args: &[u64], payload: &[u8]) -> Result<Detail, KernelError> {
+    pub fn call(
+        &self,
+        op: Op,
+        base: u64,
+        args: &[u64],
+        payload: &[u8],
+    ) -> Result<Detail, KernelError> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.call_once(op, base, args, payload) {
@@ -73,21 +82,37 @@ impl Guard {
         for (place, arg) in padded.iter_mut().zip(args) {
             *place = *arg;
         }
-        let command =
-            Command { magic: MAGIC, op: op as u32, session: self.session, base, args: padded };
+        let command = Command {
+            magic: MAGIC,
+            op: op as u32,
+            session: self.session,
+            base,
+            args: padded,
+        };
         data.copy_from_slice(command.as_bytes());
         data.extend_from_slice(payload);
         if data.len() > MAX_LEN {
-            return Err(KernelError::NoAnswer(format!("a command of {} bytes is too long", data.len())));
+            return Err(KernelError::NoAnswer(format!(
+                "a command of {} bytes is too long",
+                data.len()
+            )));
         }
         let reply = self.run(&data)?;
         let (magic, status, detail) = (reply.magic, reply.status, reply.detail);
         if magic != !MAGIC {
-            return Err(KernelError::NoAnswer(format!("{} was left as it was", op.name())));
+            return Err(KernelError::NoAnswer(format!(
+                "{} was left as it was",
+                op.name()
+            )));
         }
         match Refusal::from_code(status) {
             Some(Refusal::Done) => Ok(detail),
-            Some(refusal) => Err(Refused { op, refusal, detail }.into()),
+            Some(refusal) => Err(Refused {
+                op,
+                refusal,
+                detail,
+            }
+            .into()),
             None => Err(KernelError::NoAnswer(format!("status {status} is unknown"))),
         }
     }

@@ -14,7 +14,9 @@ use zerocopy::FromZeros;
 use super::KernelError;
 use super::maps::{Maps, name};
 use super::numbers::{Numbers, Region};
-use crate::config::{Backend, BackendState, Config, Digest, FleetSeed, Forward, Pool, Protocol, Vip};
+use crate::config::{
+    Backend, BackendState, Config, Digest, FleetSeed, Forward, Pool, Protocol, Vip,
+};
 use crate::lookup::lookup_table;
 
 /// A lookup table.
@@ -99,8 +101,10 @@ impl Image {
         for pool in &config.pools {
             pools.push(pool_image(pool, seed, maps, &mut numbers, next_hop)?);
         }
-        let by_name: BTreeMap<&str, &PoolImage> =
-            pools.iter().map(|pool| (pool.name.as_str(), pool)).collect();
+        let by_name: BTreeMap<&str, &PoolImage> = pools
+            .iter()
+            .map(|pool| (pool.name.as_str(), pool))
+            .collect();
         let mut places = Places::new(&node);
         let mut vips = Vec::with_capacity(config.vips.len());
         let mut addresses: BTreeMap<IpAddr, VipImage> = BTreeMap::new();
@@ -116,12 +120,20 @@ impl Image {
             }
         }
         let addresses = addresses.into_values().collect();
-        Ok(Self { digest: config.digest(), pools, vips, addresses })
+        Ok(Self {
+            digest: config.digest(),
+            pools,
+            vips,
+            addresses,
+        })
     }
 
     /// Name of the VIP with this number.
     pub fn vip_name(&self, vip: u16) -> Option<&str> {
-        self.vips.iter().find(|image| image.entry.vip == vip).map(|image| image.name.as_str())
+        self.vips
+            .iter()
+            .find(|image| image.entry.vip == vip)
+            .map(|image| image.name.as_str())
     }
 
     /// Pool and name of the backend with this member id.
@@ -151,12 +163,17 @@ fn pool_image(
     next_hop: HopOf<'_>,
 ) -> Result<PoolImage, KernelError> {
     let number = numbers.pool(&pool.name)?;
-    let present: Vec<&Backend> =
-        pool.backends.iter().filter(|backend| backend.state != BackendState::Disabled).collect();
+    let present: Vec<&Backend> = pool
+        .backends
+        .iter()
+        .filter(|backend| backend.state != BackendState::Disabled)
+        .collect();
     let region = numbers.region(number, present.len())?;
     let mut members = Vec::with_capacity(present.len());
     for backend in present {
-        members.push(member_image(pool, number, region, backend, numbers, next_hop)?);
+        members.push(member_image(
+            pool, number, region, backend, numbers, next_hop,
+        )?);
     }
     let table = table_image(pool, number, region, seed, &members, maps, numbers)?;
     let entry = PoolEntry {
@@ -169,7 +186,13 @@ fn pool_image(
         forward: mode(pool.forward)?,
         ..PoolEntry::new_zeroed()
     };
-    Ok(PoolImage { number, name: pool.name.clone(), entry, table, members })
+    Ok(PoolImage {
+        number,
+        name: pool.name.clone(),
+        entry,
+        table,
+        members,
+    })
 }
 
 /// The kernel's number of a forwarding mode.
@@ -177,15 +200,20 @@ pub fn mode(forward: Forward) -> Result<u8, KernelError> {
     match forward {
         Forward::L2 => Ok(forward_mode::L2),
         Forward::Ipip => Ok(forward_mode::IPIP),
-        Forward::Gue => {
-            Err(KernelError::Capacity("forward = \"gue\" is not supported by this version".to_owned()))
-        }
+        Forward::Gue => Err(KernelError::Capacity(
+            "forward = \"gue\" is not supported by this version".to_owned(),
+        )),
     }
 }
 
 /// What makes a backend the same one: name, address, mode.
 fn identity(pool: &Pool, backend: &Backend) -> u64 {
-    let text = format!("{}\0{}\0{}", backend.name, backend.address, pool.forward.as_str());
+    let text = format!(
+        "{}\0{}\0{}",
+        backend.name,
+        backend.address,
+        pool.forward.as_str()
+    );
     let digest = Digest::of(text.as_bytes());
     let bytes = digest.0.first_chunk::<8>().copied().unwrap_or([1; 8]);
     u64::from_le_bytes(bytes).max(1)
@@ -206,7 +234,11 @@ fn member_image(
         weight: backend.weight,
         pool: number,
         next_hop: hop.unwrap_or(0),
-        state: if hop.is_some() { member_state::UP } else { member_state::DOWN },
+        state: if hop.is_some() {
+            member_state::UP
+        } else {
+            member_state::DOWN
+        },
         forward: mode(pool.forward)?,
         ..Member::new_zeroed()
     };
@@ -218,7 +250,12 @@ fn member_image(
         ))
     })?;
     let drain = backend.state == BackendState::Drain || backend.weight == 0;
-    Ok(MemberImage { id, name: backend.name.clone(), drain, member })
+    Ok(MemberImage {
+        id,
+        name: backend.name.clone(),
+        drain,
+        member,
+    })
 }
 
 fn table_image(
@@ -233,28 +270,43 @@ fn table_image(
     let relative: BTreeMap<&str, u16> = members
         .iter()
         .filter_map(|member| {
-            Some((member.name.as_str(), u16::try_from(member.id.checked_sub(region.base)?).ok()?))
+            Some((
+                member.name.as_str(),
+                u16::try_from(member.id.checked_sub(region.base)?).ok()?,
+            ))
         })
         .collect();
-    let number_of =
-        |backend: &Backend| relative.get(backend.name.as_str()).copied().unwrap_or_default();
+    let number_of = |backend: &Backend| {
+        relative
+            .get(backend.name.as_str())
+            .copied()
+            .unwrap_or_default()
+    };
     let entries = lookup_table(pool, seed, number_of)
         .map_err(|e| KernelError::Capacity(format!("pool {}: {e}", pool.name)))?;
     if let Some((id, start)) = same_table(number, &entries, maps)? {
-        return Ok(TableImage { id, start, entries, shared: true });
+        return Ok(TableImage {
+            id,
+            start,
+            entries,
+            shared: true,
+        });
     }
     let size = u32::try_from(entries.len()).unwrap_or(u32::MAX);
     let (id, start) = numbers.table(chunks(size))?;
-    Ok(TableImage { id, start, entries, shared: false })
+    Ok(TableImage {
+        id,
+        start,
+        entries,
+        shared: false,
+    })
 }
 
 /// The table of this pool in ACTIVE or LKG, if it is the very same.
-fn same_table(
-    pool: u16,
-    entries: &[u16],
-    maps: &Maps,
-) -> Result<Option<(u32, u32)>, KernelError> {
-    let Some(record) = maps.record()? else { return Ok(None) };
+fn same_table(pool: u16, entries: &[u16], maps: &Maps) -> Result<Option<(u32, u32)>, KernelError> {
+    let Some(record) = maps.record()? else {
+        return Ok(None);
+    };
     let node = maps.node()?;
     for slot in [record.active, record.lkg] {
         if slot == lb_common::control::NO_SLOT {
@@ -268,7 +320,8 @@ fn same_table(
         let same = usize::try_from(header.size).is_ok_and(|size| size == entries.len())
             && header.pool == pool
             && entries.chunks(32).zip(header.start..).all(|(part, index)| {
-                maps.chunk(index).is_some_and(|chunk| chunk.iter().zip(part).all(|(a, b)| a == b))
+                maps.chunk(index)
+                    .is_some_and(|chunk| chunk.iter().zip(part).all(|(a, b)| a == b))
             });
         if same {
             return Ok(Some((entry.table, header.start)));
@@ -293,7 +346,11 @@ fn vip_entry(vip: &Vip, number: u16, pool: u16) -> VipEntry {
 }
 
 fn address_entry(address: IpAddr) -> VipEntry {
-    VipEntry { address: Address::from(address), kind: vip_kind::ADDRESS, ..VipEntry::new_zeroed() }
+    VipEntry {
+        address: Address::from(address),
+        kind: vip_kind::ADDRESS,
+        ..VipEntry::new_zeroed()
+    }
 }
 
 /// The places of a VIP table, as they fill up.
@@ -304,13 +361,21 @@ struct Places {
 
 impl Places {
     fn new(node: &Node) -> Self {
-        Self { node: *node, taken: std::collections::BTreeSet::new() }
+        Self {
+            node: *node,
+            taken: std::collections::BTreeSet::new(),
+        }
     }
 
     /// First free place where the packet path looks for this key.
     fn put(&mut self, entry: VipEntry, name: &str) -> Result<VipImage, KernelError> {
         let mask = self.node.vip_places.wrapping_sub(1);
-        let hash = hash::vip(self.node.tag_key, &entry.address, entry.port, entry.protocol);
+        let hash = hash::vip(
+            self.node.tag_key,
+            &entry.address,
+            entry.port,
+            entry.protocol,
+        );
         let first = u32::try_from(hash & u64::from(mask)).unwrap_or(0);
         let place = (0..VIP_PROBES)
             .map(|probe| first.wrapping_add(probe) & mask)
@@ -322,6 +387,10 @@ impl Places {
                 ))
             })?;
         self.taken.insert(place);
-        Ok(VipImage { place, name: name.to_owned(), entry })
+        Ok(VipImage {
+            place,
+            name: name.to_owned(),
+            entry,
+        })
     }
 }

@@ -50,7 +50,8 @@ pub(super) trait Source {
 
 impl Source for aya::Ebpf {
     fn map(&mut self, name: &'static str) -> Result<Map, KernelError> {
-        self.take_map(name).ok_or_else(|| lacking(name, "the object has none of that name"))
+        self.take_map(name)
+            .ok_or_else(|| lacking(name, "the object has none of that name"))
     }
 }
 
@@ -66,7 +67,10 @@ impl Source for &Pins {
 }
 
 fn lacking(name: &'static str, why: impl ToString) -> KernelError {
-    KernelError::Map { name, why: why.to_string() }
+    KernelError::Map {
+        name,
+        why: why.to_string(),
+    }
 }
 
 /// The maps.
@@ -113,7 +117,10 @@ fn mapped<T: Copy + FromBytes>(
     };
     let info = data.info().map_err(|e| lacking(name, e))?;
     if info.value_size() as usize != size_of::<T>() {
-        return Err(lacking(name, format!("values of {} bytes", info.value_size())));
+        return Err(lacking(
+            name,
+            format!("values of {} bytes", info.value_size()),
+        ));
     }
     MappedArray::new(data.fd().as_fd(), info.max_entries() as usize)
         .map_err(|e| KernelError::io(format!("map {name} for reading"), e))
@@ -160,13 +167,17 @@ impl Maps {
             if word == 0 {
                 return Ok(None);
             }
-            let record =
-                self.records.get(&place(word), 0).map_err(|e| lacking("RECORDS_RING", e))?;
+            let record = self
+                .records
+                .get(&place(word), 0)
+                .map_err(|e| lacking("RECORDS_RING", e))?;
             if record.number == word {
                 return Ok(Some(record));
             }
         }
-        Err(KernelError::NoAnswer("the control record changes faster than it can be read".to_owned()))
+        Err(KernelError::NoAnswer(
+            "the control record changes faster than it can be read".to_owned(),
+        ))
     }
 
     /// What the object was loaded with.
@@ -176,23 +187,31 @@ impl Maps {
 
     /// Header of a slot.
     pub fn header(&self, slot: u8) -> Result<SlotHeader, KernelError> {
-        self.headers.get(&u32::from(slot), 0).map_err(|e| lacking("SLOT_HEADERS", e))
+        self.headers
+            .get(&u32::from(slot), 0)
+            .map_err(|e| lacking("SLOT_HEADERS", e))
     }
 
     /// A pool of a slot.
     pub fn pool(&self, node: &Node, slot: u8, pool: u16) -> Result<PoolEntry, KernelError> {
-        let index = u32::from(slot).saturating_mul(node.pools).saturating_add(u32::from(pool));
+        let index = u32::from(slot)
+            .saturating_mul(node.pools)
+            .saturating_add(u32::from(pool));
         self.pools.get(&index, 0).map_err(|e| lacking("POOLS", e))
     }
 
     /// Header of a lookup table.
     pub fn table_header(&self, table: u32) -> Result<TableHeader, KernelError> {
-        self.table_headers.get(&table, 0).map_err(|e| lacking("TABLE_HEADERS", e))
+        self.table_headers
+            .get(&table, 0)
+            .map_err(|e| lacking("TABLE_HEADERS", e))
     }
 
     /// Next hop by number.
     pub fn next_hop(&self, number: u32) -> Result<NextHop, KernelError> {
-        self.next_hops.get(&number, 0).map_err(|e| lacking("NEXT_HOPS", e))
+        self.next_hops
+            .get(&number, 0)
+            .map_err(|e| lacking("NEXT_HOPS", e))
     }
 
     /// The VIP at a place of a slot.
@@ -218,23 +237,37 @@ impl Maps {
 
     /// Name of a VIP by number, empty if it never had one.
     pub fn vip_name(&self, vip: u16) -> Result<String, KernelError> {
-        self.vip_names.get(&u32::from(vip), 0).map(text).map_err(|e| lacking("VIP_NAMES", e))
+        self.vip_names
+            .get(&u32::from(vip), 0)
+            .map(text)
+            .map_err(|e| lacking("VIP_NAMES", e))
     }
 
     /// Name of a pool by number.
     pub fn pool_name(&self, pool: u16) -> Result<String, KernelError> {
-        self.pool_names.get(&u32::from(pool), 0).map(text).map_err(|e| lacking("POOL_NAMES", e))
+        self.pool_names
+            .get(&u32::from(pool), 0)
+            .map(text)
+            .map_err(|e| lacking("POOL_NAMES", e))
     }
 
     /// Name of a member by id.
     pub fn member_name(&self, id: u32) -> Result<String, KernelError> {
-        self.member_names.get(&id, 0).map(text).map_err(|e| lacking("MEMBER_NAMES", e))
+        self.member_names
+            .get(&id, 0)
+            .map(text)
+            .map_err(|e| lacking("MEMBER_NAMES", e))
     }
 
     /// Packets per reason in a counter set, over all CPUs.
     pub fn reasons(&self, set: u32) -> Result<Reasons, KernelError> {
-        let per_cpu = self.reasons.get(&set, 0).map_err(|e| lacking("REASON_COUNTS", e))?;
-        let mut sum = Reasons { packets: [0; lb_common::counter::REASONS] };
+        let per_cpu = self
+            .reasons
+            .get(&set, 0)
+            .map_err(|e| lacking("REASON_COUNTS", e))?;
+        let mut sum = Reasons {
+            packets: [0; lb_common::counter::REASONS],
+        };
         for cpu in per_cpu.iter() {
             for (total, count) in sum.packets.iter_mut().zip(cpu.packets) {
                 *total = total.wrapping_add(count);
@@ -244,10 +277,20 @@ impl Maps {
     }
 
     /// Counters of a VIP in a counter set, over all CPUs.
-    pub fn vip_counters(&self, node: &Node, set: u32, vip: u16) -> Result<VipCounters, KernelError> {
+    pub fn vip_counters(
+        &self,
+        node: &Node,
+        set: u32,
+        vip: u16,
+    ) -> Result<VipCounters, KernelError> {
         let index = set.saturating_mul(node.vips).saturating_add(u32::from(vip));
-        let per_cpu = self.vip_counts.get(&index, 0).map_err(|e| lacking("VIP_COUNTS", e))?;
-        Ok(per_cpu.iter().fold(VipCounters::default(), |sum, cpu| sum.plus(*cpu)))
+        let per_cpu = self
+            .vip_counts
+            .get(&index, 0)
+            .map_err(|e| lacking("VIP_COUNTS", e))?;
+        Ok(per_cpu
+            .iter()
+            .fold(VipCounters::default(), |sum, cpu| sum.plus(*cpu)))
     }
 
     /// Counters of a member in a counter set, over all CPUs.
@@ -258,21 +301,32 @@ impl Maps {
         member: u32,
     ) -> Result<MemberCounters, KernelError> {
         let index = set.saturating_mul(node.members).saturating_add(member);
-        let per_cpu = self.member_counts.get(&index, 0).map_err(|e| lacking("MEMBER_COUNTS", e))?;
-        Ok(per_cpu.iter().fold(MemberCounters::default(), |sum, cpu| sum.plus(*cpu)))
+        let per_cpu = self
+            .member_counts
+            .get(&index, 0)
+            .map_err(|e| lacking("MEMBER_COUNTS", e))?;
+        Ok(per_cpu
+            .iter()
+            .fold(MemberCounters::default(), |sum, cpu| sum.plus(*cpu)))
     }
 }
 
 /// A stored name as text.
 fn text(name: Name) -> String {
-    let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+    let end = name
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(name.len());
     String::from_utf8_lossy(name.get(..end).unwrap_or_default()).into_owned()
 }
 
 /// Text as a stored name, cut to what fits.
 pub fn name(text: &str) -> Name {
     let mut name = [0u8; lb_common::slot::NAME_LEN];
-    for (place, byte) in name.iter_mut().zip(text.bytes().take(lb_common::slot::NAME_LEN - 1)) {
+    for (place, byte) in name
+        .iter_mut()
+        .zip(text.bytes().take(lb_common::slot::NAME_LEN - 1))
+    {
         *place = byte;
     }
     name

@@ -42,10 +42,15 @@ impl Numbers {
     /// Reads the maps.
     pub fn read(maps: &Maps) -> Result<Self, KernelError> {
         let node = maps.node()?;
-        let mut numbers = Self { node, ..Self::default() };
+        let mut numbers = Self {
+            node,
+            ..Self::default()
+        };
         numbers.read_members(maps);
         numbers.read_names(maps)?;
-        let Some(record) = maps.record()? else { return Ok(numbers) };
+        let Some(record) = maps.record()? else {
+            return Ok(numbers);
+        };
         let mut bits = 0u16;
         for slot in [record.active, record.lkg] {
             if slot != NO_SLOT {
@@ -87,7 +92,10 @@ impl Numbers {
             let entry: PoolEntry = maps.pool(&self.node, slot, pool)?;
             if entry.generation == generation && entry.table != 0 {
                 self.used_pools.insert(pool);
-                let region = Region { base: entry.member_base, limit: entry.member_limit };
+                let region = Region {
+                    base: entry.member_base,
+                    limit: entry.member_limit,
+                };
                 self.regions.insert(pool, region);
             }
         }
@@ -132,7 +140,9 @@ impl Numbers {
         if let Some(region) = self.regions.get(&pool) {
             return Ok(*region);
         }
-        let wanted = u32::try_from(backends).unwrap_or(u32::MAX).saturating_mul(2);
+        let wanted = u32::try_from(backends)
+            .unwrap_or(u32::MAX)
+            .saturating_mul(2);
         let limit = wanted.max(REGION_MIN);
         let region = self
             .room(limit)
@@ -147,7 +157,12 @@ impl Numbers {
         let mut taken: Vec<(u32, u32)> = self
             .regions
             .values()
-            .map(|region| (region.base.saturating_add(1), region.base.saturating_add(region.limit)))
+            .map(|region| {
+                (
+                    region.base.saturating_add(1),
+                    region.base.saturating_add(region.limit),
+                )
+            })
             .chain(self.members.keys().map(|id| (*id, *id)))
             .collect();
         taken.sort_unstable();
@@ -159,7 +174,10 @@ impl Numbers {
             first = first.max(end.saturating_add(1));
         }
         let fits = first.saturating_add(limit) <= self.node.members;
-        fits.then(|| Region { base: first.saturating_sub(1), limit })
+        fits.then(|| Region {
+            base: first.saturating_sub(1),
+            limit,
+        })
     }
 
     /// Id of a backend in its pool's region: its own, else a free one; `None` if the region is full.
@@ -181,7 +199,11 @@ impl Numbers {
 
     /// Ids that no slot has: candidates for being freed.
     pub fn idle_members(&self) -> Vec<u32> {
-        self.members.iter().filter(|(_, member)| member.slots == 0).map(|(id, _)| *id).collect()
+        self.members
+            .iter()
+            .filter(|(_, member)| member.slots == 0)
+            .map(|(id, _)| *id)
+            .collect()
     }
 
     /// A free table id and room for `chunks` elements.

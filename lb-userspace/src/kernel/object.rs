@@ -70,7 +70,12 @@ impl Kernel {
         let maps = Maps::open(pins)?;
         let node = maps.node()?;
         let prober = Prober::open(&pins.program("lb"), node.probe_token)?;
-        let kernel = Self { guard, prober, maps, node };
+        let kernel = Self {
+            guard,
+            prober,
+            maps,
+            node,
+        };
         match limits {
             Some(limits) => kernel.started(limits),
             None => Ok(kernel),
@@ -81,7 +86,12 @@ impl Kernel {
         let guard = Guard::new(program(object, "guard")?);
         let prober = Prober::new(program(object, "lb")?, node.probe_token);
         let maps = Maps::from_source(object)?;
-        Ok(Self { guard, prober, maps, node })
+        Ok(Self {
+            guard,
+            prober,
+            maps,
+            node,
+        })
     }
 
     /// Tells the guard to start, as a session of its own.
@@ -101,14 +111,17 @@ impl Kernel {
 
 /// A random number that is not 0.
 fn draw() -> Result<u64, KernelError> {
-    let number =
-        sys::random_u64().map_err(|e| KernelError::io("draw a random number", e))?;
+    let number = sys::random_u64().map_err(|e| KernelError::io("draw a random number", e))?;
     Ok(number.max(1))
 }
 
 /// Keys of a node, drawn anew.
 pub fn draw_keys(node: Node) -> Result<Node, KernelError> {
-    Ok(Node { tag_key: draw()?, probe_token: draw()?, ..node })
+    Ok(Node {
+        tag_key: draw()?,
+        probe_token: draw()?,
+        ..node
+    })
 }
 
 /// Jiffies in 0.3 s: the kernel's tick is not told, so it is measured.
@@ -125,7 +138,10 @@ fn patience(kernel: &Kernel) -> Result<u64, KernelError> {
     let jiffies = after[1].saturating_sub(before[1]).max(1);
     let hz = jiffies.saturating_mul(1_000_000_000) / elapsed_ns;
     // CONFIG_HZ is one of these.
-    let hz = [100, 250, 300, 1000].into_iter().min_by_key(|rate| hz.abs_diff(*rate)).unwrap_or(250);
+    let hz = [100, 250, 300, 1000]
+        .into_iter()
+        .min_by_key(|rate| hz.abs_diff(*rate))
+        .unwrap_or(250);
     Ok(hz * 3 / 10)
 }
 
@@ -135,9 +151,15 @@ fn program(object: &mut Ebpf, name: &str) -> Result<Xdp, KernelError> {
         .ok_or_else(|| KernelError::Load(format!("the object has no program {name}")))?
         .try_into()
         .map_err(|e| KernelError::Load(format!("{name}: {e}")))?;
-    let info = program.info().map_err(|e| KernelError::Load(format!("{name}: {e}")))?;
-    Xdp::from_program_info(info, std::borrow::Cow::Owned(name.to_owned()), aya_obj::programs::XdpAttachType::Interface)
-        .map_err(|e| KernelError::Load(format!("{name}: {e}")))
+    let info = program
+        .info()
+        .map_err(|e| KernelError::Load(format!("{name}: {e}")))?;
+    Xdp::from_program_info(
+        info,
+        std::borrow::Cow::Owned(name.to_owned()),
+        aya_obj::programs::XdpAttachType::Interface,
+    )
+    .map_err(|e| KernelError::Load(format!("{name}: {e}")))
 }
 
 fn load(node: &Node) -> Result<Ebpf, KernelError> {
@@ -177,14 +199,18 @@ fn load(node: &Node) -> Result<Ebpf, KernelError> {
         .override_global("SOURCE_V4_MASK", &node.source_v4_mask, true)
         .override_global("SOURCE_V6", &node.source_v6[..], true)
         .override_global("SOURCE_V6_MASK", &node.source_v6_mask, true);
-    let mut object = loader.load(OBJECT).map_err(|e| KernelError::Load(chain(&e)))?;
+    let mut object = loader
+        .load(OBJECT)
+        .map_err(|e| KernelError::Load(chain(&e)))?;
     for name in ["lb", "guard"] {
         let program: &mut Xdp = object
             .program_mut(name)
             .ok_or_else(|| KernelError::Load(format!("the object has no program {name}")))?
             .try_into()
             .map_err(|e| KernelError::Load(format!("{name}: {e}")))?;
-        program.load().map_err(|e| KernelError::Load(format!("{name}: {}", chain(&e))))?;
+        program
+            .load()
+            .map_err(|e| KernelError::Load(format!("{name}: {}", chain(&e))))?;
     }
     Ok(object)
 }
@@ -206,7 +232,10 @@ fn freeze(object: &Ebpf) -> Result<(), KernelError> {
         let data = match object.map(name) {
             Some(Map::Array(data) | Map::PerCpuArray(data)) => data,
             _ => {
-                return Err(KernelError::Map { name, why: "the object has none".to_owned() });
+                return Err(KernelError::Map {
+                    name,
+                    why: "the object has none".to_owned(),
+                });
             }
         };
         sys::freeze_map(data.fd().as_fd())
@@ -217,12 +246,16 @@ fn freeze(object: &Ebpf) -> Result<(), KernelError> {
 
 fn pin(object: &mut Ebpf, pins: &Pins) -> Result<(), KernelError> {
     let failed = |what: &str, e: &dyn std::error::Error| {
-        KernelError::Load(format!("pin {what} under {}: {e}", pins.directory().display()))
+        KernelError::Load(format!(
+            "pin {what} under {}: {e}",
+            pins.directory().display()
+        ))
     };
     for name in FROZEN.into_iter().chain([TIMER]) {
-        let map = object
-            .map(name)
-            .ok_or_else(|| KernelError::Map { name, why: "the object has none".to_owned() })?;
+        let map = object.map(name).ok_or_else(|| KernelError::Map {
+            name,
+            why: "the object has none".to_owned(),
+        })?;
         map.pin(pins.map(name)).map_err(|e| failed(name, &e))?;
     }
     // The guard last: whoever finds it finds everything.
@@ -230,7 +263,9 @@ fn pin(object: &mut Ebpf, pins: &Pins) -> Result<(), KernelError> {
         let program = object
             .program_mut(name)
             .ok_or_else(|| KernelError::Load(format!("the object has no program {name}")))?;
-        program.pin(pins.program(name)).map_err(|e| failed(name, &e))?;
+        program
+            .pin(pins.program(name))
+            .map_err(|e| failed(name, &e))?;
     }
     Ok(())
 }

@@ -17,7 +17,9 @@ pub struct Pins {
 impl Pins {
     /// Pins under `root`, which is `/sys/fs/bpf/lbguard` unless moved.
     pub fn new(root: &Path) -> Self {
-        Self { directory: root.join(format!("abi-{}", lb_common::ABI)) }
+        Self {
+            directory: root.join(format!("abi-{}", lb_common::ABI)),
+        }
     }
 
     /// The directory of this ABI.
@@ -38,12 +40,15 @@ impl Pins {
     /// The link of an interface.
     pub fn link(&self, interface: &str) -> PathBuf {
         // bpffs takes no dots in names; interfaces may have them.
-        self.directory.join(format!("link-{}", interface.replace('.', "\u{2024}")))
+        self.directory
+            .join(format!("link-{}", interface.replace('.', "\u{2024}")))
     }
 
     /// Interfaces that have a pinned link.
     pub fn linked(&self) -> Vec<String> {
-        let Ok(entries) = fs::read_dir(&self.directory) else { return Vec::new() };
+        let Ok(entries) = fs::read_dir(&self.directory) else {
+            return Vec::new();
+        };
         let mut names: Vec<String> = entries
             .flatten()
             .filter_map(|entry| entry.file_name().into_string().ok())
@@ -75,8 +80,18 @@ impl Pins {
         if !is_bpffs(base) && !is_bpffs(root) {
             fs::create_dir_all(base)
                 .map_err(|e| KernelError::io(format!("make {}", base.display()), e))?;
-            mount(Some("bpf"), base, Some("bpf"), MsFlags::empty(), None::<&str>).map_err(|e| {
-                KernelError::io(format!("mount a BPF file system at {}", base.display()), e.into())
+            mount(
+                Some("bpf"),
+                base,
+                Some("bpf"),
+                MsFlags::empty(),
+                None::<&str>,
+            )
+            .map_err(|e| {
+                KernelError::io(
+                    format!("mount a BPF file system at {}", base.display()),
+                    e.into(),
+                )
             })?;
         }
         fs::create_dir_all(&self.directory)

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use aya_obj::programs::XdpAttachType;
 use aya::programs::{TestRun, TestRunOptions, Xdp};
+use aya_obj::programs::XdpAttachType;
 use lb_common::counter::Reason;
 use lb_common::probe::{Probe, probe_flag};
 use zerocopy::{FromBytes, IntoBytes};
@@ -118,10 +118,6 @@ impl Prober {
         Ok(Self::new(program, token))
     }
 
-    pub(super) fn program_mut(&mut self) -> &mut Xdp {
-        &mut self.program
-    }
-
     /// Runs one frame of [`SHORTEST`] to [`LONGEST`] bytes.
     pub fn run(&self, frame: &[u8], ask: Ask) -> Result<Decision, KernelError> {
         let mut flags = 0;
@@ -131,8 +127,12 @@ impl Prober {
         if ask.no_flows {
             flags |= probe_flag::NO_FLOWS;
         }
-        let probe =
-            Probe { token: self.token, slot: ask.slot.unwrap_or(0), flags, ..Probe::default() };
+        let probe = Probe {
+            token: self.token,
+            slot: ask.slot.unwrap_or(0),
+            flags,
+            ..Probe::default()
+        };
         let mut data = probe.as_bytes().to_vec();
         data.extend_from_slice(frame);
         let (action, mut out) = self.run_raw(&data)?;
@@ -140,13 +140,18 @@ impl Prober {
             .map(|(answer, _)| answer)
             .map_err(|_| KernelError::NoAnswer("the packet came back too short".to_owned()))?;
         if answer.token != 0 {
-            return Err(KernelError::NoAnswer("the program did not know the token".to_owned()));
+            return Err(KernelError::NoAnswer(
+                "the program did not know the token".to_owned(),
+            ));
         }
         out.drain(..size_of::<Probe>());
         Ok(Decision {
             action,
             reason: Reason::from_code(answer.reason),
-            vip: answer.vip.checked_sub(1).and_then(|vip| u16::try_from(vip).ok()),
+            vip: answer
+                .vip
+                .checked_sub(1)
+                .and_then(|vip| u16::try_from(vip).ok()),
             member: (answer.member != 0).then_some(answer.member),
             slot: answer.decided_by,
             followed: answer.followed != 0,

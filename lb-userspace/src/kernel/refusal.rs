@@ -39,35 +39,64 @@ fn sentence(refusal: &Refusal, d: &[u64; 7]) -> String {
             d[1], d[0]
         ),
         Refusal::OldGeneration => {
-            format!("generation {} is not above {}, the highest so far", d[1], d[0])
+            format!(
+                "generation {} is not above {}, the highest so far",
+                d[1], d[0]
+            )
         }
         Refusal::NoSlot => "no slot is free of ACTIVE, LKG and a trial (K5)".to_owned(),
         Refusal::GracePeriod => format!("the slot was in use a moment ago; free in {} ms", d[0]),
-        Refusal::SlotState => format!("SHADOW is not in the state this needs (it is {})", slot_state(d[0])),
+        Refusal::SlotState => format!(
+            "SHADOW is not in the state this needs (it is {})",
+            slot_state(d[0])
+        ),
         Refusal::OutOfRange => format!("number {} is out of range", d[0]),
-        Refusal::InUse => format!("number {} is in use, and what is sealed is never written (K2)", d[0]),
-        Refusal::Hole => format!("{} entries of pool #{}'s table name no backend (K3)", d[1], d[0]),
+        Refusal::InUse => format!(
+            "number {} is in use, and what is sealed is never written (K2)",
+            d[0]
+        ),
+        Refusal::Hole => format!(
+            "{} entries of pool #{}'s table name no backend (K3)",
+            d[1], d[0]
+        ),
         Refusal::BadEntry => {
-            format!("pool #{}'s table names backend {}, which the pool has not (K3)", d[0], d[1])
+            format!(
+                "pool #{}'s table names backend {}, which the pool has not (K3)",
+                d[0], d[1]
+            )
         }
         Refusal::TooFewBackends => {
-            format!("pool #{} has {} usable backends, its minimum is {} (K3)", d[0], d[1], d[2])
+            format!(
+                "pool #{} has {} usable backends, its minimum is {} (K3)",
+                d[0], d[1], d[2]
+            )
         }
         Refusal::AboveCap => format!(
             "backend {} of pool #{} would get {} of the table, its cap is {} (K3)",
-            d[1], d[0], percent(d[2]), percent(d[3])
+            d[1],
+            d[0],
+            percent(d[2]),
+            percent(d[3])
         ),
         Refusal::NextHopMissing => {
-            format!("backend {} of pool #{} has no resolved next hop (K3)", d[1], d[0])
+            format!(
+                "backend {} of pool #{} has no resolved next hop (K3)",
+                d[1], d[0]
+            )
         }
         Refusal::Family => format!(
             "backend {} of pool #{} does not fit the address family or mode of its VIPs (K3)",
             d[1], d[0]
         ),
         Refusal::Incomplete => format!("{}: {} there, {} announced (K3)", part(d[0]), d[1], d[2]),
-        Refusal::NeedsDeadmen => format!("a change of class R{} needs lease and deadline (K4)", d[0]),
+        Refusal::NeedsDeadmen => {
+            format!("a change of class R{} needs lease and deadline (K4)", d[0])
+        }
         Refusal::BadDeadline => format!("{} ms is not between 1 and {} ms", d[0], d[1]),
-        Refusal::NoTrial => format!("no change is on trial (the last one ended by {})", cause(d[0])),
+        Refusal::NoTrial => format!(
+            "no change is on trial (the last one ended by {})",
+            cause(d[0])
+        ),
         Refusal::TooLate => format!("too late: the {} has passed (K7)", cause(d[0])),
         Refusal::Frozen => "frozen (K9): forward changes are refused, going back is not".to_owned(),
         Refusal::NoLkg => "there is no last known good generation to go back to".to_owned(),
@@ -75,7 +104,10 @@ fn sentence(refusal: &Refusal, d: &[u64; 7]) -> String {
         Refusal::Overlap => format!("the room is taken by table {}", d[0]),
         Refusal::TrialOn => "a change is on trial; confirm or revert it first".to_owned(),
         Refusal::OtherGeneration => {
-            format!("the generation that was meant is gone; generation {} is there now", d[0])
+            format!(
+                "the generation that was meant is gone; generation {} is there now",
+                d[0]
+            )
         }
         Refusal::Unswept => format!("backend number {} may still be named by a flow", d[0]),
         Refusal::Kernel => "a kernel helper failed".to_owned(),
@@ -107,8 +139,16 @@ mod tests {
     fn every_refusal_is_a_sentence_of_its_own() {
         let mut seen = std::collections::BTreeSet::new();
         for refusal in Refusal::ALL {
-            let text = Refused { op: Op::Seal, refusal: *refusal, detail: [7; 7] }.to_string();
-            assert!(text.starts_with("the kernel guard refused Seal: "), "{text}");
+            let text = Refused {
+                op: Op::Seal,
+                refusal: *refusal,
+                detail: [7; 7],
+            }
+            .to_string();
+            assert!(
+                text.starts_with("the kernel guard refused Seal: "),
+                "{text}"
+            );
             assert!(seen.insert(text.clone()), "{text} twice");
         }
     }

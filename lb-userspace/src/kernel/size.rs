@@ -23,7 +23,10 @@ pub fn node(config: &NodeConfig) -> Result<Node, KernelError> {
     let (source_v6, source_v6_mask) = source_v6(config);
     draw_keys(Node {
         fleet_key: config.fleet_seed.get(),
-        vip_places: tables.vips.saturating_mul(PLACES_PER_VIP).next_power_of_two(),
+        vip_places: tables
+            .vips
+            .saturating_mul(PLACES_PER_VIP)
+            .next_power_of_two(),
         vips: tables.vips.min(u32::from(u16::MAX)),
         pools: tables.pools.min(u32::from(u16::MAX)),
         // Id 0 is "none"; the pools' regions leave room to grow.
@@ -41,15 +44,21 @@ pub fn node(config: &NodeConfig) -> Result<Node, KernelError> {
 }
 
 fn source_v4(config: &NodeConfig) -> (u32, u32) {
-    let Some(prefix) = config.encap_source_v4 else { return (0, 0) };
+    let Some(prefix) = config.encap_source_v4 else {
+        return (0, 0);
+    };
     let host = u32::MAX.checked_shr(u32::from(prefix.len)).unwrap_or(0);
     (u32::from_ne_bytes(prefix.address.octets()), host.to_be())
 }
 
 fn source_v6(config: &NodeConfig) -> ([u32; 4], u32) {
-    let Some(prefix) = config.encap_source_v6 else { return ([0; 4], 0) };
+    let Some(prefix) = config.encap_source_v6 else {
+        return ([0; 4], 0);
+    };
     // Entropy goes into the last 32 bits, as far as they are the prefix's own.
-    let host = u32::MAX.checked_shr(u32::from(prefix.len).saturating_sub(96)).unwrap_or(0);
+    let host = u32::MAX
+        .checked_shr(u32::from(prefix.len).saturating_sub(96))
+        .unwrap_or(0);
     (Address::v6(prefix.address.octets()).words(), host.to_be())
 }
 

@@ -40,7 +40,9 @@ pub fn stage(
     let guard = &kernel.guard;
     // No packet may still read what is overwritten now.
     crate::sys::membarrier().map_err(|e| KernelError::io("membarrier", e))?;
-    let digest = BeginPut { digest: image.digest.0 };
+    let digest = BeginPut {
+        digest: image.digest.0,
+    };
     let slot = first(guard.call(Op::Begin, base, &[generation], digest.as_bytes())?);
     while first(guard.call(Op::Clear, base, &[], &[])?) > 0 {}
     for pool in &image.pools {
@@ -60,7 +62,10 @@ pub fn stage(
     ];
     let sealed = guard.call(Op::Seal, base, &totals, &[])?;
     let number = |index: usize| {
-        sealed.get(index).and_then(|value| u32::try_from(*value).ok()).unwrap_or(u32::MAX)
+        sealed
+            .get(index)
+            .and_then(|value| u32::try_from(*value).ok())
+            .unwrap_or(u32::MAX)
     };
     Ok(Sealed {
         slot: u8::try_from(slot).unwrap_or(u8::MAX),
@@ -86,7 +91,10 @@ fn put_pool(guard: &Guard, pool: &PoolImage) -> Result<(), KernelError> {
     if !pool.table.shared {
         write_table(guard, pool.number, &pool.table)?;
     }
-    let put = PoolPut { entry: pool.entry, name: stored_name(&pool.name) };
+    let put = PoolPut {
+        entry: pool.entry,
+        name: stored_name(&pool.name),
+    };
     guard.call(Op::PutPool, 0, &[u64::from(pool.number)], put.as_bytes())?;
     for batch in pool.members.chunks(PUTS) {
         put_members(guard, batch)?;
@@ -114,7 +122,12 @@ fn write_table(guard: &Guard, pool: u16, table: &TableImage) -> Result<(), Kerne
     let args = [id, u64::from(table.start), u64::from(size), u64::from(pool)];
     guard.call(Op::OpenTable, 0, &args, &[])?;
     let mut padded = table.entries.clone();
-    padded.resize(usize::try_from(chunks(size)).unwrap_or(0).saturating_mul(CHUNK_ENTRIES), 0);
+    padded.resize(
+        usize::try_from(chunks(size))
+            .unwrap_or(0)
+            .saturating_mul(CHUNK_ENTRIES),
+        0,
+    );
     let mut written = 0u64;
     for part in padded.chunks(CHUNKS.saturating_mul(CHUNK_ENTRIES)) {
         let elements = count(part.len() / CHUNK_ENTRIES);
@@ -150,7 +163,9 @@ fn put_vips<'a>(
 pub fn verify(kernel: &Kernel, image: &Image, sealed: &Sealed) -> Result<(), KernelError> {
     let header = kernel.maps.header(sealed.slot)?;
     if header.digest != image.digest.0 || header.generation != sealed.generation {
-        return Err(KernelError::Mismatch("the slot's digest or generation".to_owned()));
+        return Err(KernelError::Mismatch(
+            "the slot's digest or generation".to_owned(),
+        ));
     }
     for pool in &image.pools {
         verify_pool(kernel, pool, sealed)?;
@@ -178,8 +193,16 @@ fn verify_pool(kernel: &Kernel, pool: &PoolImage, sealed: &Sealed) -> Result<(),
     if entry.table != pool.table.id || entry.generation != sealed.generation || entry.sealed != 1 {
         return Err(differs("its record"));
     }
-    for (part, index) in pool.table.entries.chunks(CHUNK_ENTRIES).zip(pool.table.start..) {
-        let chunk = kernel.maps.chunk(index).ok_or_else(|| differs("its table"))?;
+    for (part, index) in pool
+        .table
+        .entries
+        .chunks(CHUNK_ENTRIES)
+        .zip(pool.table.start..)
+    {
+        let chunk = kernel
+            .maps
+            .chunk(index)
+            .ok_or_else(|| differs("its table"))?;
         if chunk.get(..part.len()) != Some(part) {
             return Err(differs("its table"));
         }

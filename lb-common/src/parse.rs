@@ -9,6 +9,7 @@ use crate::wire::{
     ETHERNET_LEN, Ethernet, Frame, ICMP_LEN, IPV4_LEN, IPV6_LEN, Icmp, Ipv4, Ipv6, Ipv6Extension,
     Ports, TcpStart, ether_type, icmp_type, icmpv6_type, ip_proto, tcp_flags,
 };
+use zerocopy::{FromBytes, Unaligned};
 
 /// IPv6 extension headers that are skipped before giving up.
 const MAX_EXTENSIONS: usize = 4;
@@ -20,15 +21,21 @@ const MAX_EXTENSIONS: usize = 4;
 #[inline(always)]
 pub fn parse<F: Frame + ?Sized>(frame: &F, packet: &mut Packet) -> Result<Kind, Skip> {
     let ethernet: Ethernet = frame.read(0).ok_or(Skip::Runt)?;
-    let fragment = match ethernet.ether_type.get() {
+    let mut fragment = match ethernet.ether_type.get() {
         ether_type::IPV4 => ipv4(frame, packet)?,
         ether_type::IPV6 => ipv6(frame, packet)?,
         ether_type::VLAN | ether_type::QINQ => return Err(Skip::Vlan),
         _ => return Err(Skip::NotIp),
     };
-    if ETHERNET_LEN + usize::from(packet.ip_length) > frame.length() {
+    let end = ETHERNET_LEN + usize::from(packet.ip_length);
+    if end > frame.length() {
         return Err(Skip::Runt);
     }
+    let frame = &Within { frame, end };
+    if is_skipped_extension(packet.flow.protocol) && !packet.is_v4 {
+        ipv6_extensions(frame, packet)?;
+    }
+    fragment |= packet.flow.protocol == ip_proto::FRAGMENT && !packet.is_v4;
     if fragment {
         return Ok(Kind::Fragment);
     }
@@ -39,6 +46,28 @@ pub fn parse<F: Frame + ?Sized>(frame: &F, packet: &mut Packet) -> Result<Kind, 
         ip_proto::ICMP if packet.is_v4 => icmp(frame, offset, packet),
         ip_proto::ICMPV6 if !packet.is_v4 => icmpv6(frame, offset, packet),
         _ => Err(Skip::Protocol),
+    }
+}
+
+/// A frame up to the end of its IP packet: what lies behind it (Ethernet pads to 60 bytes) is no
+/// part of it.
+struct Within<'a, F: ?Sized> {
+    frame: &'a F,
+    end: usize,
+}
+
+impl<F: Frame + ?Sized> Frame for Within<'_, F> {
+    #[inline(always)]
+    fn read<T: FromBytes + Unaligned + Copy>(&self, offset: usize) -> Option<T> {
+        if offset + size_of::<T>() > self.end {
+            return None;
+        }
+        self.frame.read(offset)
+    }
+
+    #[inline(always)]
+    fn length(&self) -> usize {
+        self.end
     }
 }
 
@@ -75,7 +104,7 @@ fn ipv4<F: Frame + ?Sized>(frame: &F, packet: &mut Packet) -> Result<bool, Skip>
     Ok(fragment & (Ipv4::MORE_FRAGMENTS | Ipv4::OFFSET_MASK) != 0)
 }
 
-/// Whether the packet is a fragment.
+/// Never says that the packet is a fragment: that is in the extension headers.
 #[inline(always)]
 fn ipv6<F: Frame + ?Sized>(frame: &F, packet: &mut Packet) -> Result<bool, Skip> {
     let header: Ipv6 = frame.read(ETHERNET_LEN).ok_or(Skip::Runt)?;
@@ -90,10 +119,7 @@ fn ipv6<F: Frame + ?Sized>(frame: &F, packet: &mut Packet) -> Result<bool, Skip>
     packet.ip_length = header.payload_length.get().saturating_add(IPV6_LEN as u16);
     packet.ip_offset = ETHERNET_LEN as u16;
     packet.payload_offset = (ETHERNET_LEN + IPV6_LEN) as u16;
-    match header.next_header {
-        ip_proto::TCP | ip_proto::UDP | ip_proto::ICMPV6 => Ok(false),
-        _ => ipv6_extensions(frame, packet),
-    }
+    Ok(false)
 }
 
 /// Whether a protocol number is an IPv6 extension header that is skipped.
@@ -105,9 +131,9 @@ fn is_skipped_extension(protocol: u8) -> bool {
     )
 }
 
-/// Walks extension headers to the transport header (RFC 8200, 4). Whether one is a fragment's.
+/// Walks extension headers to the transport or fragment header (RFC 8200, 4).
 #[inline(always)]
-fn ipv6_extensions<F: Frame + ?Sized>(frame: &F, packet: &mut Packet) -> Result<bool, Skip> {
+fn ipv6_extensions<F: Frame + ?Sized>(frame: &F, packet: &mut Packet) -> Result<(), Skip> {
     let mut offset = ETHERNET_LEN + IPV6_LEN;
     let mut protocol = packet.flow.protocol;
     for _ in 0..MAX_EXTENSIONS {
@@ -123,7 +149,7 @@ fn ipv6_extensions<F: Frame + ?Sized>(frame: &F, packet: &mut Packet) -> Result<
     }
     packet.flow.protocol = protocol;
     packet.payload_offset = offset as u16;
-    Ok(protocol == ip_proto::FRAGMENT)
+    Ok(())
 }
 
 #[inline(always)]
@@ -206,6 +232,9 @@ fn quoted_ipv6<F: Frame + ?Sized>(
     packet: &mut Packet,
 ) -> Result<Kind, Skip> {
     let quoted: Ipv6 = frame.read(offset).ok_or(Skip::Icmp)?;
+    if quoted.version_class_flow.get() >> 28 != 6 {
+        return Err(Skip::Icmp);
+    }
     let source = Address::v6(quoted.source);
     let client = Address::v6(quoted.destination);
     let ports = frame.read(offset + IPV6_LEN).ok_or(Skip::Icmp)?;

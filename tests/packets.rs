@@ -2,8 +2,16 @@
 //! mistake on one side shows.
 //!
 //! Every function returns bytes from the Ethernet header on, with all checksums right.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "all of it is tests")]
-#![allow(clippy::missing_panics_doc, reason = "a test that cannot build its packet has to stop")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "all of it is tests"
+)]
+#![allow(
+    clippy::missing_panics_doc,
+    reason = "a test that cannot build its packet has to stop"
+)]
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -29,25 +37,31 @@ pub struct Talk {
 impl Talk {
     /// From texts such as `198.51.100.7:40000` and `[2001:db8::1]:80`.
     pub fn new(from: &str, to: &str) -> Self {
-        Self { from: from.parse().unwrap(), to: to.parse().unwrap() }
+        Self {
+            from: from.parse().unwrap(),
+            to: to.parse().unwrap(),
+        }
     }
 
     /// The other direction.
     #[must_use]
     pub const fn back(self) -> Self {
-        Self { from: self.to, to: self.from }
+        Self {
+            from: self.to,
+            to: self.from,
+        }
     }
 
     /// The same with another port of the sender.
     #[must_use]
-    pub const fn from_port(mut self, port: u16) -> Self {
+    pub const fn sender_port(mut self, port: u16) -> Self {
         self.from.set_port(port);
         self
     }
 
     /// The same to another port.
     #[must_use]
-    pub const fn to_port(mut self, port: u16) -> Self {
+    pub const fn receiver_port(mut self, port: u16) -> Self {
         self.to.set_port(port);
         self
     }
@@ -131,9 +145,17 @@ fn extensions(list: &[(u8, Vec<u8>)], protocol: u8) -> Vec<u8> {
     let next = list.iter().skip(1).map(|(kind, _)| *kind).chain([protocol]);
     let mut chain = Vec::new();
     for ((kind, rest), next) in list.iter().zip(next) {
-        assert_eq!((rest.len() + 2) % 8, 0, "extension headers come in 8-byte units");
+        assert_eq!(
+            (rest.len() + 2) % 8,
+            0,
+            "extension headers come in 8-byte units"
+        );
         // A fragment header has no length; its second byte is reserved (RFC 8200, 4.5).
-        let units = if *kind == 44 { 0 } else { (rest.len() + 2) / 8 - 1 };
+        let units = if *kind == 44 {
+            0
+        } else {
+            (rest.len() + 2) / 8 - 1
+        };
         chain.extend_from_slice(&[next, u8::try_from(units).unwrap()]);
         chain.extend_from_slice(rest);
     }
@@ -147,8 +169,16 @@ pub fn frame(packet: &[u8]) -> Vec<u8> {
 
 /// An Ethernet frame around an IP packet.
 pub fn framed(packet: &[u8], source: [u8; 6], destination: [u8; 6]) -> Vec<u8> {
-    let ether_type = if packet[0] >> 4 == 4 { EtherType::IPV4 } else { EtherType::IPV6 };
-    let header = Ethernet2Header { source, destination, ether_type };
+    let ether_type = if packet[0] >> 4 == 4 {
+        EtherType::IPV4
+    } else {
+        EtherType::IPV6
+    };
+    let header = Ethernet2Header {
+        source,
+        destination,
+        ether_type,
+    };
     [&header.to_bytes()[..], packet].concat()
 }
 
@@ -187,17 +217,23 @@ pub fn tcp_segment(talk: Talk, flags: Flags, payload: &[u8]) -> Vec<u8> {
     let mut header = TcpHeader::new(talk.from.port(), talk.to.port(), 0x0102_0304, 64_240);
     let has = |of: &[Flags]| of.contains(&flags);
     header.syn = has(&[Flags::Syn, Flags::SynAck, Flags::SynFin, Flags::SynRst]);
-    header.ack = has(&[Flags::SynAck, Flags::Ack, Flags::PshAck, Flags::FinAck, Flags::RstAck]);
+    header.ack = has(&[
+        Flags::SynAck,
+        Flags::Ack,
+        Flags::PshAck,
+        Flags::FinAck,
+        Flags::RstAck,
+    ]);
     header.fin = has(&[Flags::FinAck, Flags::SynFin]);
     header.rst = has(&[Flags::Rst, Flags::RstAck, Flags::SynRst]);
     header.psh = has(&[Flags::PshAck]);
     header.checksum = match (talk.from.ip(), talk.to.ip()) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => {
-            header.calc_checksum_ipv4_raw(from.octets(), to.octets(), payload).unwrap()
-        }
-        (IpAddr::V6(from), IpAddr::V6(to)) => {
-            header.calc_checksum_ipv6_raw(from.octets(), to.octets(), payload).unwrap()
-        }
+        (IpAddr::V4(from), IpAddr::V4(to)) => header
+            .calc_checksum_ipv4_raw(from.octets(), to.octets(), payload)
+            .unwrap(),
+        (IpAddr::V6(from), IpAddr::V6(to)) => header
+            .calc_checksum_ipv6_raw(from.octets(), to.octets(), payload)
+            .unwrap(),
         _ => panic!("{talk:?} is of two families"),
     };
     [&header.to_bytes(), payload].concat()
@@ -212,12 +248,12 @@ pub fn udp_datagram(talk: Talk, payload: &[u8]) -> Vec<u8> {
         checksum: 0,
     };
     header.checksum = match (talk.from.ip(), talk.to.ip()) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => {
-            header.calc_checksum_ipv4_raw(from.octets(), to.octets(), payload).unwrap()
-        }
-        (IpAddr::V6(from), IpAddr::V6(to)) => {
-            header.calc_checksum_ipv6_raw(from.octets(), to.octets(), payload).unwrap()
-        }
+        (IpAddr::V4(from), IpAddr::V4(to)) => header
+            .calc_checksum_ipv4_raw(from.octets(), to.octets(), payload)
+            .unwrap(),
+        (IpAddr::V6(from), IpAddr::V6(to)) => header
+            .calc_checksum_ipv6_raw(from.octets(), to.octets(), payload)
+            .unwrap(),
         _ => panic!("{talk:?} is of two families"),
     };
     [&header.to_bytes()[..], payload].concat()
@@ -230,7 +266,13 @@ pub fn tcp(talk: Talk, flags: Flags, payload: &[u8]) -> Vec<u8> {
 
 /// A frame with a TCP segment.
 pub fn tcp_with(header: &Ip, talk: Talk, flags: Flags, payload: &[u8]) -> Vec<u8> {
-    frame(&ip(header, talk.from.ip(), talk.to.ip(), 6, &tcp_segment(talk, flags, payload)))
+    frame(&ip(
+        header,
+        talk.from.ip(),
+        talk.to.ip(),
+        6,
+        &tcp_segment(talk, flags, payload),
+    ))
 }
 
 /// A frame with a UDP datagram and a usual IP header.
@@ -240,12 +282,24 @@ pub fn udp(talk: Talk, payload: &[u8]) -> Vec<u8> {
 
 /// A frame with a UDP datagram.
 pub fn udp_with(header: &Ip, talk: Talk, payload: &[u8]) -> Vec<u8> {
-    frame(&ip(header, talk.from.ip(), talk.to.ip(), 17, &udp_datagram(talk, payload)))
+    frame(&ip(
+        header,
+        talk.from.ip(),
+        talk.to.ip(),
+        17,
+        &udp_datagram(talk, payload),
+    ))
 }
 
 /// A frame with an echo request.
 pub fn echo_request(from: &str, to: &str, payload: &[u8]) -> Vec<u8> {
-    echo(&Ip::default(), from.parse().unwrap(), to.parse().unwrap(), false, payload)
+    echo(
+        &Ip::default(),
+        from.parse().unwrap(),
+        to.parse().unwrap(),
+        false,
+        payload,
+    )
 }
 
 /// A frame with an echo request or reply, identifier 77, sequence number 5.
@@ -254,7 +308,10 @@ pub fn echo(header: &Ip, from: IpAddr, to: IpAddr, reply: bool, payload: &[u8]) 
     let (v4, v6) = if reply {
         (Icmpv4Type::EchoReply(number), Icmpv6Type::EchoReply(number))
     } else {
-        (Icmpv4Type::EchoRequest(number), Icmpv6Type::EchoRequest(number))
+        (
+            Icmpv4Type::EchoRequest(number),
+            Icmpv6Type::EchoRequest(number),
+        )
     };
     icmp(header, from, to, v4, v6, payload)
 }
@@ -269,9 +326,14 @@ pub fn icmp(
     payload: &[u8],
 ) -> Vec<u8> {
     let (protocol, message) = match (from, to) {
-        (IpAddr::V4(_), IpAddr::V4(_)) => {
-            (1, [&Icmpv4Header::with_checksum(v4, payload).to_bytes(), payload].concat())
-        }
+        (IpAddr::V4(_), IpAddr::V4(_)) => (
+            1,
+            [
+                &Icmpv4Header::with_checksum(v4, payload).to_bytes(),
+                payload,
+            ]
+            .concat(),
+        ),
         (IpAddr::V6(from), IpAddr::V6(to)) => {
             let head =
                 Icmpv6Header::with_checksum(v6, from.octets(), to.octets(), payload).unwrap();
@@ -289,8 +351,16 @@ pub fn icmp_raw(from: IpAddr, to: IpAddr, kind: u8, code: u8, payload: &[u8]) ->
         &Ip::default(),
         from,
         to,
-        Icmpv4Type::Unknown { type_u8, code_u8, bytes5to8 },
-        Icmpv6Type::Unknown { type_u8, code_u8, bytes5to8 },
+        Icmpv4Type::Unknown {
+            type_u8,
+            code_u8,
+            bytes5to8,
+        },
+        Icmpv6Type::Unknown {
+            type_u8,
+            code_u8,
+            bytes5to8,
+        },
         payload,
     )
 }
@@ -300,6 +370,8 @@ pub fn icmp_raw(from: IpAddr, to: IpAddr, kind: u8, code: u8, payload: &[u8]) ->
 pub fn too_big(router: IpAddr, sender: IpAddr, mtu: u16, quote: &[u8]) -> Vec<u8> {
     use etherparse::icmpv4::DestUnreachableHeader::FragmentationNeeded;
     let v4 = Icmpv4Type::DestinationUnreachable(FragmentationNeeded { next_hop_mtu: mtu });
-    let v6 = Icmpv6Type::PacketTooBig { mtu: u32::from(mtu) };
+    let v6 = Icmpv6Type::PacketTooBig {
+        mtu: u32::from(mtu),
+    };
     icmp(&Ip::default(), router, sender, v4, v6, quote)
 }

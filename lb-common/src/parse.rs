@@ -59,10 +59,10 @@ struct Within<'a, F: ?Sized> {
 impl<F: Frame + ?Sized> Frame for Within<'_, F> {
     #[inline(always)]
     fn read<T: FromBytes + Unaligned + Copy>(&self, offset: usize) -> Option<T> {
-        if offset + size_of::<T>() > self.end {
-            return None;
-        }
-        self.frame.read(offset)
+        // The frame's own check comes first: the other way round the compiler derives it from this
+        // one and leaves it out, which the kernel's verifier cannot follow.
+        let value = self.frame.read(offset)?;
+        (offset + size_of::<T>() <= self.end).then_some(value)
     }
 
     #[inline(always)]

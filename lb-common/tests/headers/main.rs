@@ -8,7 +8,10 @@
 
 mod outer;
 #[path = "../../../tests/packets.rs"]
-#[allow(dead_code, reason = "shared with the end-to-end tests, which use the rest")]
+#[allow(
+    dead_code,
+    reason = "shared with the end-to-end tests, which use the rest"
+)]
 mod packets;
 mod parse_errors;
 mod parse_frames;

@@ -16,9 +16,20 @@ const SOURCES: Sources = Sources {
 };
 
 fn inner() -> impl Strategy<Value = Inner> {
-    (20u16..65_000, any::<bool>(), any::<u8>(), any::<bool>(), any::<u16>()).prop_map(
-        |(length, is_v4, tos, dont_fragment, id)| Inner { length, is_v4, tos, dont_fragment, id },
+    (
+        20u16..65_000,
+        any::<bool>(),
+        any::<u8>(),
+        any::<bool>(),
+        any::<u16>(),
     )
+        .prop_map(|(length, is_v4, tos, dont_fragment, id)| Inner {
+            length,
+            is_v4,
+            tos,
+            dont_fragment,
+            id,
+        })
 }
 
 proptest! {
@@ -75,7 +86,13 @@ fn a_single_source_address_is_kept() {
         v6: Address::from(address).words(),
         v6_mask: 0,
     };
-    let inner = Inner { length: 60, is_v4: true, tos: 0, dont_fragment: true, id: 0 };
+    let inner = Inner {
+        length: 60,
+        is_v4: true,
+        tos: 0,
+        dont_fragment: true,
+        id: 0,
+    };
     for entropy in [0, 1, u64::MAX, 0xdead_beef_0bad_cafe] {
         let v4 = outer_v4(&inner, Address::v4([10, 0, 0, 1]), &fixed, entropy);
         assert_eq!(v4.source, [192, 0, 2, 9]);
@@ -87,7 +104,13 @@ fn a_single_source_address_is_kept() {
 /// Flows spread over the whole prefix: 2,000 hashes fill most of 256 values.
 #[test]
 fn entropy_fills_the_mask() {
-    let inner = Inner { length: 60, is_v4: true, tos: 0, dont_fragment: true, id: 0 };
+    let inner = Inner {
+        length: 60,
+        is_v4: true,
+        tos: 0,
+        dont_fragment: true,
+        id: 0,
+    };
     let sources: std::collections::BTreeSet<[u8; 4]> = (0..2_000u64)
         .map(|n| {
             let entropy = lb_common::hash::finish(n);

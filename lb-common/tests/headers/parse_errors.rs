@@ -7,7 +7,11 @@ use crate::seen::{addr, flow, key, kind, v4, v6};
 
 /// What a router sends to the VIP about a packet that the VIP sent to its client.
 fn about(talk: Talk, quote: &[u8]) -> Vec<u8> {
-    let router = if talk.to.is_ipv4() { addr("192.0.2.99") } else { addr("2001:db8:99::1") };
+    let router = if talk.to.is_ipv4() {
+        addr("192.0.2.99")
+    } else {
+        addr("2001:db8:99::1")
+    };
     too_big(router, talk.to.ip(), 1400, quote)
 }
 
@@ -61,7 +65,10 @@ fn no_port_is_read_from_behind_the_error() {
 fn quotes_with_options() {
     let segment = tcp_segment(v4().back(), Flags::Ack, &[]);
     for words in 1..=10 {
-        let header = Ip { options: vec![1; words * 4], ..Ip::default() };
+        let header = Ip {
+            options: vec![1; words * 4],
+            ..Ip::default()
+        };
         let quote = ip(&header, v4().to.ip(), v4().from.ip(), 6, &segment);
         let cut = &quote[..20 + words * 4 + 8];
         assert_eq!(flow(&about(v4(), cut)).flow, key(v4(), 6), "{words} words");
@@ -72,15 +79,29 @@ fn quotes_with_options() {
 fn a_quoted_first_fragment_has_ports_and_a_later_one_has_none() {
     let segment = tcp_segment(v4().back(), Flags::Ack, &[0; 44]);
     let quote = |more, offset| {
-        let header = Ip { more, offset, dont_fragment: false, ..Ip::default() };
+        let header = Ip {
+            more,
+            offset,
+            dont_fragment: false,
+            ..Ip::default()
+        };
         ip(&header, v4().to.ip(), v4().from.ip(), 6, &segment)
     };
     assert_eq!(flow(&about(v4(), &quote(true, 0))).flow, key(v4(), 6));
     assert_eq!(kind(&about(v4(), &quote(true, 5))), Err(Skip::Icmp));
     assert_eq!(kind(&about(v4(), &quote(false, 5))), Err(Skip::Icmp));
     // In IPv6 the fragment header stands where the ports would be.
-    let header = Ip { extensions: vec![(44, vec![0; 6])], ..Ip::default() };
-    let quote = ip(&header, v6().to.ip(), v6().from.ip(), 6, &tcp_segment(v6(), Flags::Ack, &[]));
+    let header = Ip {
+        extensions: vec![(44, vec![0; 6])],
+        ..Ip::default()
+    };
+    let quote = ip(
+        &header,
+        v6().to.ip(),
+        v6().from.ip(),
+        6,
+        &tcp_segment(v6(), Flags::Ack, &[]),
+    );
     assert_eq!(kind(&about(v6(), &quote)), Err(Skip::Icmp));
 }
 
@@ -89,7 +110,10 @@ fn a_quoted_first_fragment_has_ports_and_a_later_one_has_none() {
 fn a_foreign_quote_is_left_to_the_stack() {
     for (talk, other) in [
         (v4(), Talk::new("198.51.100.7:40000", "203.0.113.11:80")),
-        (v6(), Talk::new("[2001:db8:c::7]:40000", "[2001:db8::11]:80")),
+        (
+            v6(),
+            Talk::new("[2001:db8:c::7]:40000", "[2001:db8::11]:80"),
+        ),
     ] {
         assert_eq!(kind(&about(talk, &sent(other, &[]))), Err(Skip::Icmp));
         // The direction matters too: this one the client sent.
@@ -100,11 +124,23 @@ fn a_foreign_quote_is_left_to_the_stack() {
 #[test]
 fn errors_about_what_is_not_balanced() {
     for protocol in [1, 50, 132, 4] {
-        let quote = ip(&Ip::default(), v4().to.ip(), v4().from.ip(), protocol, &[0; 40]);
+        let quote = ip(
+            &Ip::default(),
+            v4().to.ip(),
+            v4().from.ip(),
+            protocol,
+            &[0; 40],
+        );
         assert_eq!(kind(&about(v4(), &quote)), Err(Skip::Icmp), "{protocol}");
     }
     for protocol in [58, 50, 132, 41] {
-        let quote = ip(&Ip::default(), v6().to.ip(), v6().from.ip(), protocol, &[0; 40]);
+        let quote = ip(
+            &Ip::default(),
+            v6().to.ip(),
+            v6().from.ip(),
+            protocol,
+            &[0; 40],
+        );
         assert_eq!(kind(&about(v6(), &quote)), Err(Skip::Icmp), "{protocol}");
     }
 }

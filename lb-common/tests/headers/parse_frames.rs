@@ -46,7 +46,11 @@ fn runts_at_every_cut_length() {
     for frame in frames {
         assert!(kind(&frame).is_ok());
         for length in 0..frame.len() {
-            assert_eq!(kind(&frame[..length]), Err(Skip::Runt), "{length} of {frame:x?}");
+            assert_eq!(
+                kind(&frame[..length]),
+                Err(Skip::Runt),
+                "{length} of {frame:x?}"
+            );
         }
     }
 }

@@ -7,7 +7,10 @@ use crate::seen::{flow, key, kind, v4, v6};
 
 /// "No operation" options: `words` of them, 4 bytes each.
 fn options(words: usize) -> Ip {
-    Ip { options: vec![1; words * 4], ..Ip::default() }
+    Ip {
+        options: vec![1; words * 4],
+        ..Ip::default()
+    }
 }
 
 #[test]
@@ -63,8 +66,10 @@ fn total_length_beyond_the_frame_or_below_the_header() {
 /// What lies behind the IP packet is no part of it, however much it looks like a header.
 #[test]
 fn no_header_is_read_from_behind_the_ip_packet() {
-    for (cut, short) in [(tcp(v4(), Flags::Syn, &[]), 14), (udp_with(&Ip::default(), v4(), &[]), 8)]
-    {
+    for (cut, short) in [
+        (tcp(v4(), Flags::Syn, &[]), 14),
+        (udp_with(&Ip::default(), v4(), &[]), 8),
+    ] {
         for length in 20..20 + short {
             let mut frame = cut.clone();
             frame[16..18].copy_from_slice(&u16::try_from(length).unwrap().to_be_bytes());
@@ -94,28 +99,61 @@ fn ipv4_fragments_first_middle_and_last() {
     let segment = tcp_segment(v4(), Flags::Ack, &[0; 44]);
     let (from, to) = (v4().from.ip(), v4().to.ip());
     for (more, offset) in [(true, 0), (true, 3), (false, 3), (false, 1), (true, 0x1fff)] {
-        let header = Ip { more, offset, dont_fragment: false, ..Ip::default() };
+        let header = Ip {
+            more,
+            offset,
+            dont_fragment: false,
+            ..Ip::default()
+        };
         for protocol in [6, 17, 1, 50] {
             let frame = frame(&ip(&header, from, to, protocol, &segment));
-            assert_eq!(kind(&frame), Ok(Kind::Fragment), "{more} {offset} {protocol}");
+            assert_eq!(
+                kind(&frame),
+                Ok(Kind::Fragment),
+                "{more} {offset} {protocol}"
+            );
         }
     }
-    let whole = tcp_with(&Ip { dont_fragment: false, ..Ip::default() }, v4(), Flags::Ack, &[]);
+    let whole = tcp_with(
+        &Ip {
+            dont_fragment: false,
+            ..Ip::default()
+        },
+        v4(),
+        Flags::Ack,
+        &[],
+    );
     assert!(!flow(&whole).dont_fragment);
 }
 
 #[test]
 fn fields_of_the_ipv4_header() {
-    let header = Ip { tos: 0xb9, id: 0xbeef, dont_fragment: false, ..Ip::default() };
+    let header = Ip {
+        tos: 0xb9,
+        id: 0xbeef,
+        dont_fragment: false,
+        ..Ip::default()
+    };
     let seen = flow(&tcp_with(&header, v4(), Flags::Ack, &[]));
-    assert_eq!((seen.tos, seen.id.to_be(), seen.dont_fragment), (0xb9, 0xbeef, false));
+    assert_eq!(
+        (seen.tos, seen.id.to_be(), seen.dont_fragment),
+        (0xb9, 0xbeef, false)
+    );
     assert!(seen.is_v4);
     assert!(flow(&tcp(v4(), Flags::Ack, &[])).dont_fragment);
 }
 
 #[test]
 fn fields_of_the_ipv6_header() {
-    let seen = flow(&tcp_with(&Ip { tos: 0xb9, ..Ip::default() }, v6(), Flags::Ack, b"12345"));
+    let seen = flow(&tcp_with(
+        &Ip {
+            tos: 0xb9,
+            ..Ip::default()
+        },
+        v6(),
+        Flags::Ack,
+        b"12345",
+    ));
     assert_eq!(seen.flow, key(v6(), 6));
     assert_eq!((seen.tos, seen.id, seen.dont_fragment), (0xb9, 0, true));
     assert_eq!((seen.ip_length, seen.payload_offset), (40 + 20 + 5, 54));
@@ -124,7 +162,10 @@ fn fields_of_the_ipv6_header() {
 
 fn chain(kinds: &[u8]) -> Ip {
     let extensions = kinds.iter().map(|kind| (*kind, vec![0; 6])).collect();
-    Ip { extensions, ..Ip::default() }
+    Ip {
+        extensions,
+        ..Ip::default()
+    }
 }
 
 const HOP_BY_HOP: u8 = 0;
@@ -136,16 +177,25 @@ const DESTINATION: u8 = 60;
 fn each_extension_header_is_skipped() {
     for kind in [HOP_BY_HOP, ROUTING, DESTINATION] {
         let seen = flow(&tcp_with(&chain(&[kind]), v6(), Flags::Syn, &[]));
-        assert_eq!((seen.flow, seen.payload_offset), (key(v6(), 6), 62), "header {kind}");
-        assert_eq!(flow(&udp_with(&chain(&[kind]), v6(), &[])).flow, key(v6(), 17));
+        assert_eq!(
+            (seen.flow, seen.payload_offset),
+            (key(v6(), 6), 62),
+            "header {kind}"
+        );
+        assert_eq!(
+            flow(&udp_with(&chain(&[kind]), v6(), &[])).flow,
+            key(v6(), 17)
+        );
     }
 }
 
 #[test]
 fn long_extension_headers_are_skipped_by_their_length() {
     for units in [1usize, 2, 31, 255] {
-        let header =
-            Ip { extensions: vec![(DESTINATION, vec![0; (units + 1) * 8 - 2])], ..Ip::default() };
+        let header = Ip {
+            extensions: vec![(DESTINATION, vec![0; (units + 1) * 8 - 2])],
+            ..Ip::default()
+        };
         let seen = flow(&tcp_with(&header, v6(), Flags::Syn, &[]));
         assert_eq!(usize::from(seen.payload_offset), 54 + (units + 1) * 8);
     }
@@ -157,12 +207,19 @@ fn chains_of_four_are_walked_and_five_are_left_alone() {
     let seen = flow(&tcp_with(&chain(&four), v6(), Flags::Syn, &[]));
     assert_eq!((seen.flow, seen.payload_offset), (key(v6(), 6), 54 + 32));
     let five = [HOP_BY_HOP, DESTINATION, ROUTING, DESTINATION, DESTINATION];
-    assert_eq!(kind(&tcp_with(&chain(&five), v6(), Flags::Syn, &[])), Err(Skip::Extensions));
+    assert_eq!(
+        kind(&tcp_with(&chain(&five), v6(), Flags::Syn, &[])),
+        Err(Skip::Extensions)
+    );
 }
 
 #[test]
 fn fragment_headers_first_or_behind_others() {
-    for kinds in [&[FRAGMENT][..], &[HOP_BY_HOP, FRAGMENT], &[HOP_BY_HOP, ROUTING, FRAGMENT]] {
+    for kinds in [
+        &[FRAGMENT][..],
+        &[HOP_BY_HOP, FRAGMENT],
+        &[HOP_BY_HOP, ROUTING, FRAGMENT],
+    ] {
         let frame = tcp_with(&chain(kinds), v6(), Flags::Ack, &[0; 24]);
         assert_eq!(kind(&frame), Ok(Kind::Fragment), "{kinds:?}");
     }
@@ -172,13 +229,35 @@ fn fragment_headers_first_or_behind_others() {
 fn what_is_no_transport_header_is_no_flow() {
     // No next header, ESP, AH, mobility, SCTP, IP in IP; and the other family's ICMP.
     for protocol in [59, 50, 51, 135, 132, 4, 41, 1] {
-        let frame = frame(&ip(&Ip::default(), v6().from.ip(), v6().to.ip(), protocol, &[0; 40]));
+        let frame = frame(&ip(
+            &Ip::default(),
+            v6().from.ip(),
+            v6().to.ip(),
+            protocol,
+            &[0; 40],
+        ));
         assert_eq!(kind(&frame), Err(Skip::Protocol), "v6 {protocol}");
-        let behind = ip(&chain(&[HOP_BY_HOP]), v6().from.ip(), v6().to.ip(), protocol, &[0; 40]);
-        assert_eq!(kind(&crate::packets::frame(&behind)), Err(Skip::Protocol), "v6 {protocol}");
+        let behind = ip(
+            &chain(&[HOP_BY_HOP]),
+            v6().from.ip(),
+            v6().to.ip(),
+            protocol,
+            &[0; 40],
+        );
+        assert_eq!(
+            kind(&crate::packets::frame(&behind)),
+            Err(Skip::Protocol),
+            "v6 {protocol}"
+        );
     }
     for protocol in [2, 4, 41, 47, 50, 51, 58, 132, 0, 43, 44, 60, 255] {
-        let frame = frame(&ip(&Ip::default(), v4().from.ip(), v4().to.ip(), protocol, &[0; 40]));
+        let frame = frame(&ip(
+            &Ip::default(),
+            v4().from.ip(),
+            v4().to.ip(),
+            protocol,
+            &[0; 40],
+        ));
         assert_eq!(kind(&frame), Err(Skip::Protocol), "v4 {protocol}");
     }
 }

@@ -20,7 +20,8 @@ impl Frame for Watched<'_> {
     fn read<T: FromBytes + Unaligned + Copy>(&self, offset: usize) -> Option<T> {
         let value = self.bytes.read(offset);
         if value.is_some() {
-            self.furthest.set(self.furthest.get().max(offset + size_of::<T>()));
+            self.furthest
+                .set(self.furthest.get().max(offset + size_of::<T>()));
         }
         value
     }
@@ -47,7 +48,14 @@ fn talk() -> impl Strategy<Value = Talk> {
 fn header() -> impl Strategy<Value = Ip> {
     let extension = (prop_oneof![Just(0u8), Just(43), Just(60)], 0usize..4)
         .prop_map(|(kind, units)| (kind, vec![0; units * 8 + 6]));
-    (any::<u8>(), any::<u8>(), any::<u16>(), any::<bool>(), 0usize..=10, prop::collection::vec(extension, 0..=4))
+    (
+        any::<u8>(),
+        any::<u8>(),
+        any::<u16>(),
+        any::<bool>(),
+        0usize..=10,
+        prop::collection::vec(extension, 0..=4),
+    )
         .prop_map(|(tos, ttl, id, dont_fragment, words, extensions)| Ip {
             tos,
             ttl,

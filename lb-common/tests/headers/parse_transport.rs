@@ -54,15 +54,33 @@ fn udp_with_and_without_payload() {
 
 #[test]
 fn echo_requests_but_no_replies() {
-    for (from, to) in [("198.51.100.7", "203.0.113.10"), ("2001:db8:c::7", "2001:db8::10")] {
+    for (from, to) in [
+        ("198.51.100.7", "203.0.113.10"),
+        ("2001:db8:c::7", "2001:db8::10"),
+    ] {
         let (from, to) = (addr(from), addr(to));
         for payload in [&[][..], b"x", &[7; 1400]] {
-            assert_eq!(kind(&echo(&Ip::default(), from, to, false, payload)), Ok(Kind::Echo));
-            assert_eq!(kind(&echo(&Ip::default(), from, to, true, payload)), Err(Skip::Icmp));
+            assert_eq!(
+                kind(&echo(&Ip::default(), from, to, false, payload)),
+                Ok(Kind::Echo)
+            );
+            assert_eq!(
+                kind(&echo(&Ip::default(), from, to, true, payload)),
+                Err(Skip::Icmp)
+            );
         }
     }
-    let with_options = Ip { options: vec![1; 8], ..Ip::default() };
-    let frame = echo(&with_options, addr("198.51.100.7"), addr("203.0.113.10"), false, b"x");
+    let with_options = Ip {
+        options: vec![1; 8],
+        ..Ip::default()
+    };
+    let frame = echo(
+        &with_options,
+        addr("198.51.100.7"),
+        addr("203.0.113.10"),
+        false,
+        b"x",
+    );
     assert_eq!(kind(&frame), Ok(Kind::Echo));
 }
 
@@ -72,7 +90,13 @@ fn echo_requests_but_no_replies() {
 fn all_other_icmp_is_left_to_the_stack() {
     let quote = crate::packets::inner(&tcp(v4().back(), Flags::Ack, &[])).to_vec();
     for number in 0..=u8::MAX {
-        let frame = icmp_raw(addr("198.51.100.7"), addr("203.0.113.10"), number, 0, &quote);
+        let frame = icmp_raw(
+            addr("198.51.100.7"),
+            addr("203.0.113.10"),
+            number,
+            0,
+            &quote,
+        );
         let expected = match number {
             8 => Ok(Kind::Echo),
             3 | 11 | 12 => Ok(Kind::Flow),
@@ -82,7 +106,13 @@ fn all_other_icmp_is_left_to_the_stack() {
     }
     let quote = crate::packets::inner(&tcp(v6().back(), Flags::Ack, &[])).to_vec();
     for number in 0..=u8::MAX {
-        let frame = icmp_raw(addr("2001:db8:c::7"), addr("2001:db8::10"), number, 0, &quote);
+        let frame = icmp_raw(
+            addr("2001:db8:c::7"),
+            addr("2001:db8::10"),
+            number,
+            0,
+            &quote,
+        );
         let expected = match number {
             128 => Ok(Kind::Echo),
             1..=4 => Ok(Kind::Flow),

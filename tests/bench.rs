@@ -1,7 +1,9 @@
 //! A balancer of its own for one test: the real object, loaded unpinned and attached nowhere.
 
+use std::fmt::Write as _;
+
 use lb_common::control::SHARE_ALL;
-use lb_common::guard::Op;
+use lb_common::guard::{Op, Refusal};
 use lb_common::slot::{NextHop, next_hop_flag};
 use lb_userspace::check::check;
 use lb_userspace::config::{Config, FleetSeed, NodeConfig};
@@ -171,4 +173,40 @@ impl Default for Bench {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// What the guard refused; `None` if it did as told.
+pub fn refusal(outcome: Result<impl Sized, KernelError>) -> Option<Refusal> {
+    match outcome {
+        Ok(_) => None,
+        Err(KernelError::Refused(refused)) => Some(refused.refusal),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+/// services.toml with one VIP and one pool of `backends` backends.
+pub fn shop(backends: usize) -> String {
+    let mut text = String::from(
+        r#"version = 1
+[[vip]]
+name = "shop-v4"
+service = "shop"
+address = "203.0.113.10"
+port = 80
+protocol = "tcp"
+pool = "shop-web"
+[[pool]]
+name = "shop-web"
+service = "shop"
+forward = "ipip"
+table_size = 4099
+"#,
+    );
+    for number in 1..=backends {
+        let _ = write!(
+            text,
+            "[[pool.backend]]\nname = \"web-{number}\"\naddress = \"10.0.1.{number}\"\nweight = 100\n"
+        );
+    }
+    text
 }

@@ -1,3 +1,9 @@
 //! What the end-to-end tests share.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "support of tests: a test that cannot be set up fails by panicking"
+)]
 
 pub mod bench;

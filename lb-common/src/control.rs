@@ -173,6 +173,7 @@ impl ControlRecord {
     }
 
     /// This record with its trial ended: w = 0, SHADOW's generation no longer on trial.
+    #[must_use]
     #[inline(always)]
     pub const fn trial_over(mut self, cause: Cause, by: u32, now: u64) -> Self {
         self.flags &= !control_flag::TRIAL;
@@ -187,6 +188,7 @@ impl ControlRecord {
     }
 
     /// This record with SHADOW committed: the flip.
+    #[must_use]
     #[inline(always)]
     pub const fn flipped(self, by: u32, now: u64) -> Self {
         let mut next = self.trial_over(Cause::Confirmed, by, now);
@@ -201,6 +203,7 @@ impl ControlRecord {
     }
 
     /// This record gone back from a commit: ACTIVE = LKG, and what was ACTIVE is no longer used.
+    #[must_use]
     #[inline(always)]
     pub const fn gone_back(self, by: u32, now: u64) -> Self {
         let mut next = self.trial_over(Cause::Revert, by, now);

@@ -76,6 +76,7 @@ impl Entry {
     }
 
     /// The same entry, used at `age`.
+    #[must_use]
     #[inline(always)]
     pub const fn with_age(self, age: u32) -> Self {
         let mask = (AGES as u64 - 1) << AGE_SHIFT;

@@ -109,7 +109,7 @@ mod tests {
                     counts[cell(flow(7, &key(0xc612_0000 + client, 32768 + port)))] += 1;
                 }
             }
-            let expected = 65536.0 / CELLS as f64;
+            let expected = 65536.0 / f64::from(u32::try_from(CELLS).unwrap());
             let chi: f64 = counts
                 .iter()
                 .map(|c| (f64::from(*c) - expected).powi(2) / expected)

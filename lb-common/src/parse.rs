@@ -153,11 +153,11 @@ fn ipv6_extensions<F: Frame + ?Sized>(frame: &F, packet: &mut Packet) -> Result<
 }
 
 #[inline(always)]
-fn put(packet: &mut Packet, ports: Ports, role: Role) -> Result<Kind, Skip> {
+fn put(packet: &mut Packet, ports: Ports, role: Role) -> Kind {
     packet.flow.source_port = u16::from_ne_bytes(ports.source);
     packet.flow.destination_port = u16::from_ne_bytes(ports.destination);
     packet.role = role;
-    Ok(Kind::Flow)
+    Kind::Flow
 }
 
 #[inline(always)]
@@ -170,14 +170,14 @@ fn tcp<F: Frame + ?Sized>(frame: &F, offset: usize, packet: &mut Packet) -> Resu
     } else {
         Role::Segment
     };
-    put(packet, header.ports, role)
+    Ok(put(packet, header.ports, role))
 }
 
 #[inline(always)]
 fn udp<F: Frame + ?Sized>(frame: &F, offset: usize, packet: &mut Packet) -> Result<Kind, Skip> {
     // Length and checksum must be there too, or it is no datagram.
     let header: [Ports; 2] = frame.read(offset).ok_or(Skip::Runt)?;
-    put(packet, header[0], Role::Datagram)
+    Ok(put(packet, header[0], Role::Datagram))
 }
 
 #[inline(always)]
@@ -258,12 +258,12 @@ fn put_error(
     }
     packet.flow.source = client;
     packet.flow.protocol = protocol;
-    put(
+    Ok(put(
         packet,
         Ports {
             source: ports.destination,
             destination: ports.source,
         },
         Role::Error,
-    )
+    ))
 }

@@ -11,9 +11,13 @@
 #![allow(
     clippy::inline_always,
     clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
     clippy::cast_lossless,
+    clippy::needless_pass_by_value,
     clippy::similar_names,
-    reason = "stages must end up in one program; widths are bounded where bits are packed"
+    reason = "stages must end up in one program; widths are bounded where bits are packed; the xdp macro \
+              passes contexts by value"
 )]
 #![feature(core_intrinsics)]
 #![no_std]

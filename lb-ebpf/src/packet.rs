@@ -1,5 +1,9 @@
 //! The packet as a [`Frame`]: the only place that holds pointers into packets, besides `rewrite`,
 //! `icmp` and `guard`, which write them.
+#![expect(
+    clippy::cast_ptr_alignment,
+    reason = "the kernel loads and stores misaligned words as the machine can; see `load`"
+)]
 
 use core::mem::MaybeUninit;
 

@@ -61,9 +61,9 @@ struct Arm {
 #[inline(always)]
 pub fn pick(view: &View, packet: &Packet, flows: bool) -> Choice {
     let destination = &packet.flow.destination;
-    if !vips::may_have(view.active, destination)
-        && !(view.trial && vips::may_have(view.shadow, destination))
-    {
+    let known = vips::may_have(view.active, destination)
+        || (view.trial && vips::may_have(view.shadow, destination));
+    if !known {
         return Choice::none(Reason::NotVip, view.active);
     }
     let hash = hash::flow(TAG_KEY.load(), &packet.flow);
@@ -154,16 +154,16 @@ fn choose(
     };
     if found.is_some() {
         let member_id = found.entry.member();
-        if let Some(member) = MEMBERS.get(member_id) {
-            if follows(member, arm.slot, vip) {
-                found.touch(view.age);
-                return Choice {
-                    member_id,
-                    member: Some(member),
-                    followed: true,
-                    ..chosen
-                };
-            }
+        if let Some(member) = MEMBERS.get(member_id)
+            && follows(member, arm.slot, vip)
+        {
+            found.touch(view.age);
+            return Choice {
+                member_id,
+                member: Some(member),
+                followed: true,
+                ..chosen
+            };
         }
     }
     let (member_id, member) = look_up(vip, packet);
@@ -210,10 +210,10 @@ fn look_up(vip: &VipEntry, packet: &Packet) -> (u32, Option<&'static Member>) {
         let number = chunk[entry as usize & (CHUNK_ENTRIES - 1)];
         if number != 0 {
             let id = vip.member_base + u32::from(number);
-            if let Some(member) = MEMBERS.get(id) {
-                if member.state == member_state::UP {
-                    return (id, Some(member));
-                }
+            if let Some(member) = MEMBERS.get(id)
+                && member.state == member_state::UP
+            {
+                return (id, Some(member));
             }
         }
         hash = hash::finish(hash.wrapping_add(1));

@@ -2,42 +2,7 @@
 
 use lb_common::control::{Cause, NO_SLOT, control_flag};
 use lb_common::guard::{Op, Refusal};
-use lb_tests::bench::Bench;
-use lb_userspace::kernel::KernelError;
-
-fn refusal(outcome: Result<impl Sized, KernelError>) -> Option<Refusal> {
-    match outcome {
-        Ok(_) => None,
-        Err(KernelError::Refused(refused)) => Some(refused.refusal),
-        Err(other) => panic!("{other}"),
-    }
-}
-
-/// One VIP, one pool of `backends` backends.
-fn shop(backends: usize) -> String {
-    let mut text = String::from(
-        r#"version = 1
-[[vip]]
-name = "shop-v4"
-service = "shop"
-address = "203.0.113.10"
-port = 80
-protocol = "tcp"
-pool = "shop-web"
-[[pool]]
-name = "shop-web"
-service = "shop"
-forward = "ipip"
-table_size = 4099
-"#,
-    );
-    for number in 1..=backends {
-        text += &format!(
-            "[[pool.backend]]\nname = \"web-{number}\"\naddress = \"10.0.1.{number}\"\nweight = 100\n"
-        );
-    }
-    text
-}
+use lb_tests::bench::{Bench, refusal, shop};
 
 #[test]
 fn a_change_goes_through_its_slot_and_back() {

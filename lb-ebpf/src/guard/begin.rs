@@ -216,11 +216,11 @@ extern "C" fn clear_vip(turn: u32, state: *mut Clearing) -> i64 {
     // SAFETY: what `walk` was given.
     let state = unsafe { &*state };
     let place = state.from.wrapping_add(turn);
-    if place < state.limit {
-        if let Some(entry) = VIPS.get_ptr_mut(state.slot * state.limit + place) {
-            // SAFETY: a place of SHADOW under the lock.
-            unsafe { entry.write(VipEntry::new_zeroed()) };
-        }
+    if place < state.limit
+        && let Some(entry) = VIPS.get_ptr_mut(state.slot * state.limit + place)
+    {
+        // SAFETY: a place of SHADOW under the lock.
+        unsafe { entry.write(VipEntry::new_zeroed()) };
     }
     0
 }
@@ -280,8 +280,7 @@ pub fn abandon(call: &Call<'_>, _detail: &mut Detail) -> Outcome {
 
 /// `Op::Clock`.
 #[inline(always)]
-pub fn clock(detail: &mut Detail) -> Outcome {
+pub fn clock(detail: &mut Detail) {
     detail[0] = now();
     detail[1] = jiffies();
-    Ok(())
 }

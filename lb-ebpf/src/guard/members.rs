@@ -160,6 +160,7 @@ extern "C" fn take_next_hop(turn: u32, records: *mut Records) -> i64 {
     records.note(number, outcome)
 }
 
+#[expect(clippy::cast_ptr_alignment, reason = "the copy is read unaligned")]
 /// Interface first, then each MAC address in one store with what must go with it.
 #[inline(always)]
 fn store_next_hop(number: u32, bytes: [u8; 32]) -> Outcome {

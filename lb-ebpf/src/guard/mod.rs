@@ -193,7 +193,10 @@ fn dispatch(call: &Call<'_>, op: Op, detail: &mut Detail) -> Outcome {
         Op::Abandon => begin::abandon(call, detail),
         Op::PutNextHops => members::put_next_hops(call, detail),
         Op::SetMember => members::set_member(call, detail),
-        Op::Clock => begin::clock(detail),
+        Op::Clock => {
+            begin::clock(detail);
+            Ok(())
+        }
         Op::Sweep => sweep::sweep(call, detail),
         Op::FreeMember => sweep::free_member(call, detail),
     }

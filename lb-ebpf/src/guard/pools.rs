@@ -219,10 +219,10 @@ fn judge_members(
         details: [0; 4],
     };
     walk(entry.member_limit, judge, &mut walked)?;
-    if let Some(refusal) = Refusal::from_code(walked.refusal) {
-        if !matches!(refusal, Refusal::Done) {
-            return Err(explain((refusal, walked.details), detail));
-        }
+    if let Some(refusal) = Refusal::from_code(walked.refusal)
+        && !matches!(refusal, Refusal::Done)
+    {
+        return Err(explain((refusal, walked.details), detail));
     }
     if walked.members != entry.members {
         *detail = [

@@ -76,8 +76,8 @@ fn put_vip(frame: &XdpFrame, offset: usize, place: u32, shadow: &Shadow) -> Outc
         target.write(VipEntry {
             sealed_ppm: 0,
             ..entry
-        })
-    };
+        });
+    }
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! A configuration as it will lie in the kernel: every number, entry and byte of a slot.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 
 use lb_common::address::Address;
@@ -114,9 +115,8 @@ impl Image {
             })?;
             let number = numbers.vip(&vip.name)?;
             vips.push(places.put(vip_entry(vip, number, pool.number), &vip.name)?);
-            if !addresses.contains_key(&vip.address) {
-                let entry = address_entry(vip.address);
-                addresses.insert(vip.address, places.put(entry, "")?);
+            if let Entry::Vacant(vacant) = addresses.entry(vip.address) {
+                vacant.insert(places.put(address_entry(vip.address), "")?);
             }
         }
         let addresses = addresses.into_values().collect();

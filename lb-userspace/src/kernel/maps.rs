@@ -66,6 +66,7 @@ impl Source for &Pins {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "callers pass errors on")]
 fn lacking(name: &'static str, why: impl ToString) -> KernelError {
     KernelError::Map {
         name,

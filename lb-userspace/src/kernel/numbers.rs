@@ -100,10 +100,10 @@ impl Numbers {
             }
         }
         for place in 0..self.node.vip_places {
-            if let Some(entry) = maps.vip(&self.node, slot, place) {
-                if entry.kind == lb_common::slot::vip_kind::VIP {
-                    self.used_vips.insert(entry.vip);
-                }
+            if let Some(entry) = maps.vip(&self.node, slot, place)
+                && entry.kind == lb_common::slot::vip_kind::VIP
+            {
+                self.used_vips.insert(entry.vip);
             }
         }
         Ok(())
@@ -238,15 +238,14 @@ fn number(
         return Some(*number);
     }
     let limit = u16::try_from(limit).unwrap_or(u16::MAX);
-    let named: BTreeSet<u16> = names.values().copied().collect();
-    let fresh = (0..limit).find(|number| !named.contains(number) && !used.contains(number));
-    let number = match fresh {
-        Some(number) => number,
-        None => {
-            let number = (0..limit).find(|number| !used.contains(number))?;
-            names.retain(|_, taken| *taken != number);
-            number
-        }
+    let given: BTreeSet<u16> = names.values().copied().collect();
+    let fresh = (0..limit).find(|number| !given.contains(number) && !used.contains(number));
+    let number = if let Some(number) = fresh {
+        number
+    } else {
+        let number = (0..limit).find(|number| !used.contains(number))?;
+        names.retain(|_, taken| *taken != number);
+        number
     };
     names.insert(name.to_owned(), number);
     Some(number)

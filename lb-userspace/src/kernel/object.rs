@@ -229,14 +229,11 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 fn freeze(object: &Ebpf) -> Result<(), KernelError> {
     for name in FROZEN {
-        let data = match object.map(name) {
-            Some(Map::Array(data) | Map::PerCpuArray(data)) => data,
-            _ => {
-                return Err(KernelError::Map {
-                    name,
-                    why: "the object has none".to_owned(),
-                });
-            }
+        let Some(Map::Array(data) | Map::PerCpuArray(data)) = object.map(name) else {
+            return Err(KernelError::Map {
+                name,
+                why: "the object has none".to_owned(),
+            });
         };
         sys::freeze_map(data.fd().as_fd())
             .map_err(|e| KernelError::io(format!("freeze map {name}"), e))?;

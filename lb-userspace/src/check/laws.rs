@@ -30,9 +30,12 @@ fn backend(pool: u8, number: u8, weight: u32, drained: bool) -> Backend {
     }
 }
 
+/// Least weight that has an entry in the smallest table, whatever the others of [`pool`] weigh.
+const LEAST: u32 = 5;
+
 prop_compose! {
-    fn pool(number: u8)(
-        backends in prop::collection::vec((1_u32..1000, any::<bool>()), 1..6),
+    fn pool(number: u8, least: u32)(
+        backends in prop::collection::vec((least..1000, any::<bool>()), 1..6),
         table_size in prop::sample::select(vec![1021_u32, 4093]),
         max_share_ppm in prop::sample::select(vec![None, Some(1_000_000)]),
     ) -> Pool {
@@ -62,8 +65,13 @@ prop_compose! {
 
 /// Sound configurations with one to four pools, each with a VIP.
 fn configs() -> impl Strategy<Value = Config> {
+    configs_of(LEAST)
+}
+
+/// As [`configs`], but weights may be as small as `least`.
+fn configs_of(least: u32) -> impl Strategy<Value = Config> {
     (1_u8..5)
-        .prop_flat_map(|count| (0..count).map(pool).collect::<Vec<_>>())
+        .prop_flat_map(move |count| (0..count).map(move |n| pool(n, least)).collect::<Vec<_>>())
         .prop_flat_map(|pools| (Just(pools), any::<u16>(), any::<bool>()))
         .prop_map(|(pools, port, udp)| {
             let vips = pools.iter().zip(1_u8..).map(|(pool, n)| Vip {
@@ -168,6 +176,19 @@ proptest! {
         let read = report.accepted();
         prop_assert_eq!(read, Some(&config), "{:?}", report.findings);
         prop_assert_eq!(read.map(Config::digest), Some(config.digest()));
+    }
+
+    #[test]
+    fn a_backend_without_an_entry_is_refused_and_no_other(config in configs_of(1)) {
+        let report = check(&to_toml(&config, false, false), "f", &node());
+        let starved = config.pools.iter().any(|pool| {
+            let share = |b: &Backend| u64::from(b.weight) * u64::from(pool.table_size);
+            let active = || pool.backends.iter().filter(|b| b.state == BackendState::Active);
+            let sum: u64 = active().map(|b| u64::from(b.weight)).sum();
+            active().any(|b| share(b) < sum)
+        });
+        prop_assert_eq!(report.accepted().is_none(), starved, "{:?}", report.findings);
+        prop_assert_eq!(report.findings.iter().any(|f| f.rule.id == "LB033"), starved);
     }
 
     #[test]

@@ -10,4 +10,5 @@ pub mod kernel;
 pub mod lab;
 pub mod lookup;
 pub mod paths;
+pub mod simulate;
 pub mod sys;

@@ -74,15 +74,20 @@ Exit: 0 the old configuration is in force, 1 internal error, 3 refused.";
 
 /// `lbguard simulate --help`.
 pub const SIMULATE: &str = "\
-Runs every packet of IN, in order, through the real XDP program on a copy of
-its own: no interface is touched and no running instance disturbed.
+Runs every packet of IN, in order and sharing one flow table, through a copy
+of the real XDP program: no interface is touched and no running instance
+disturbed. Seed and outer sources come from agent.toml, where there is one.
+Every backend is behind the one next hop, with an MTU of 1500. Packets are
+numbered from 1, as in Wireshark. Those that the capture cut are `pass` with
+reason `runt`, those above 3328 bytes `pass` with reason `too-long` (an
+interface with XDP has none such; a capture behind GRO or TSO does).
 
 Examples:
   lbguard simulate --config services.toml --pcap in.pcap
   lbguard simulate --config services.toml --pcap in.pcap --out out.pcap --json
 
 Exit: 0 all packets were run, 1 a file could not be read or written, 3 the
-configuration has errors or the capture is of another link type.";
+configuration has errors or the capture is of another format or link type.";
 
 /// `lbguard decap --help`.
 pub const DECAP: &str = "\

@@ -17,6 +17,7 @@ pub mod out;
 pub mod past;
 pub mod render;
 mod show;
+mod simulate;
 pub mod values;
 
 use std::path::Path;
@@ -113,6 +114,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<ExitCode, CliError> 
         Command::History(args) => history::run(context, args),
         Command::Show(args) => show::run(context, args),
         Command::Diff(args) => diff::run(context, args),
+        Command::Simulate(args) => simulate::run(context, args),
         Command::Man(args) => man::run(context, args),
         Command::Completions(args) => completions::run(context, args),
         other => Err(not_in_this_build(other)),

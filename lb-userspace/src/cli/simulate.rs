@@ -35,7 +35,7 @@ pub fn run(context: &Context, args: &SimulateArgs) -> Result<ExitCode, CliError>
         Some(path) => Some((path.as_path(), create(path, &reader)?)),
         None => None,
     };
-    let mut lines = Lines::new(context.json)?;
+    let mut lines = Lines::new(context.json);
     let result = loop {
         let record = match reader.next_record() {
             Ok(Some(record)) => record,
@@ -153,7 +153,7 @@ struct Lines {
 }
 
 impl Lines {
-    fn new(json: bool) -> Result<Self, CliError> {
+    fn new(json: bool) -> Self {
         let mut lines = Self {
             json,
             buffer: String::new(),
@@ -161,7 +161,7 @@ impl Lines {
         if !json {
             lines.row("n", "verdict", "reason", "vip", "backend", "out");
         }
-        Ok(lines)
+        lines
     }
 
     fn put(&mut self, outcome: &Outcome) -> Result<(), CliError> {

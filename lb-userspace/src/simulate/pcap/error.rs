@@ -6,7 +6,7 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 pub enum PcapError {
     /// The file begins like no capture.
-    #[error("not a pcap file: it begins with {}", hex(.0))]
+    #[error("not a pcap file: it begins with {}", hex(*.0))]
     NotPcap([u8; 4]),
     /// Another format, by name.
     #[error("a {format} file, not a pcap file")]
@@ -98,7 +98,7 @@ impl PcapError {
     }
 }
 
-fn hex(bytes: &[u8; 4]) -> String {
+fn hex(bytes: [u8; 4]) -> String {
     bytes
         .iter()
         .map(|byte| format!("{byte:02x}"))

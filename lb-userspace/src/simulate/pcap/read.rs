@@ -120,8 +120,8 @@ fn number(bytes: [u8; 4], swapped: bool) -> u32 {
 }
 
 fn words(head: [u8; RECORD_LEN], swapped: bool) -> [u32; 4] {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = head;
-    [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]].map(|bytes| number(bytes, swapped))
+    let words: [[u8; 4]; 4] = zerocopy::transmute!(head);
+    words.map(|bytes| number(bytes, swapped))
 }
 
 /// Reads until `buffer` is full or the source ends; returns how much.

@@ -9,6 +9,7 @@ pub mod exit;
 pub mod kernel;
 pub mod lab;
 pub mod lookup;
+pub mod net;
 pub mod paths;
 pub mod simulate;
 pub mod sys;

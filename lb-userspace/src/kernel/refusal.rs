@@ -5,7 +5,7 @@ use lb_common::guard::{Op, Refusal};
 
 /// What the guard refused, and with which numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the kernel guard refused {}: {}", .op.name(), sentence(.refusal, .detail))]
+#[error("the kernel guard refused {}: {}", .op.name(), sentence(*.refusal, .detail))]
 pub struct Refused {
     /// What was asked.
     pub op: Op,
@@ -26,7 +26,7 @@ fn percent(ppm: u64) -> String {
     format!("{}.{:02} %", ppm / 10_000, ppm % 10_000 / 100)
 }
 
-fn sentence(refusal: &Refusal, d: &[u64; 7]) -> String {
+fn sentence(refusal: Refusal, d: &[u64; 7]) -> String {
     let cause = |code: u64| Cause::from_code(u32::try_from(code).unwrap_or(0)).as_str();
     match refusal {
         Refusal::Done => "nothing".to_owned(),

@@ -9,6 +9,7 @@ use lb_userspace::check::check;
 use lb_userspace::config::{Config, FleetSeed, NodeConfig};
 use lb_userspace::kernel::image::Image;
 use lb_userspace::kernel::object::{Kernel, Limits};
+use lb_userspace::kernel::pins::Pins;
 use lb_userspace::kernel::stage::{Sealed, stage, verify};
 use lb_userspace::kernel::{KernelError, size};
 use zerocopy::{FromZeros, IntoBytes};
@@ -56,9 +57,22 @@ pub struct Bench {
 impl Bench {
     /// Loads the object, with one resolved next hop that every backend has.
     pub fn new() -> Self {
-        let node = node();
-        let kernel = Kernel::load_private(size::node(&node).expect("sizes"), LIMITS).expect("load");
-        let bench = Self { kernel, node };
+        let sizes = size::node(&node()).expect("sizes");
+        Self::of(Kernel::load_private(sizes, LIMITS).expect("load"))
+    }
+
+    /// As [`Bench::new`], pinned.
+    pub fn pinned(pins: &Pins) -> Self {
+        let sizes = size::node(&node()).expect("sizes");
+        Self::of(Kernel::load_pinned(pins, sizes, LIMITS).expect("load and pin"))
+    }
+
+    /// A balancer that has been started.
+    fn of(kernel: Kernel) -> Self {
+        let bench = Self {
+            kernel,
+            node: node(),
+        };
         bench.set_hop(1, 1500, true);
         bench
     }

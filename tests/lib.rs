@@ -7,4 +7,8 @@
 )]
 
 pub mod bench;
+pub mod bpf;
+pub mod bpffs;
+pub mod bpftool;
+pub mod child;
 pub mod packets;

@@ -54,20 +54,26 @@ pub fn jiffies() -> u64 {
     unsafe { bpf_jiffies64() }
 }
 
-/// The state of this moment; `None` before the guard has started.
+/// Starts the timer again if it has been silent for too long.
 #[inline(always)]
-pub fn view() -> Option<View> {
-    let control = CONTROL.get_ptr(0)?;
-    // SAFETY: the element lives as long as the program; each field is one aligned word, read once.
-    let (stale_after, age) = unsafe {
-        (
-            (*control).stale_after,
-            (&raw const (*control).age).read_volatile(),
-        )
+pub fn keep_timer() {
+    let Some(control) = CONTROL.get_ptr(0) else {
+        return;
     };
+    // SAFETY: the element lives as long as the program; the field is one aligned word.
+    let stale_after = unsafe { (&raw const (*control).stale_after).read_volatile() };
     if jiffies() > stale_after {
         deadman::revive();
     }
+}
+
+/// The state of this moment; `None` before the guard has started.
+#[inline(always)]
+pub fn view() -> Option<View> {
+    keep_timer();
+    let control = CONTROL.get_ptr(0)?;
+    // SAFETY: the element lives as long as the program; each field is one aligned word, read once.
+    let age = unsafe { (&raw const (*control).age).read_volatile() };
     for _ in 0..READS {
         // SAFETY: as above.
         let word = unsafe { (&raw const (*control).word).read_volatile() };

@@ -23,7 +23,7 @@ use lb_common::guard::{COMMAND_LEN, Command, MAGIC, Op, Refusal, Reply};
 use lb_common::slot::{SlotHeader, slot_state};
 use lb_common::wire::Frame;
 
-use crate::control::Writer;
+use crate::control::{self, Writer};
 use crate::maps::SLOT_HEADERS;
 use crate::packet::{XdpFrame, write};
 
@@ -148,6 +148,7 @@ fn obey(ctx: &XdpContext, detail: &mut Detail) -> Outcome {
         return Err(Refusal::Malformed);
     }
     let op = Op::from_code(u32::from_ne_bytes(op)).ok_or(Refusal::Malformed)?;
+    control::keep_timer();
     let writer = Writer::take().ok_or(Refusal::Busy)?;
     let call = Call {
         ctx,

@@ -11,4 +11,5 @@ pub mod bpf;
 pub mod bpffs;
 pub mod bpftool;
 pub mod child;
+pub mod loaded;
 pub mod packets;

@@ -349,13 +349,13 @@ fn many_events_are_few_news_and_none_is_lost() {
     let lab = lab();
     let web = lab.host("web-1").unwrap();
     let address = web.v4().to_string();
-    let last = "02:00:00:00:0f:a0";
+    let last = "02:00:00:00:75:30";
     let news = inside(lab.balancer(), async {
         let (watcher, mut changes) = Watcher::start(settings()).await.unwrap();
         resolve(&watcher, &[to(web.v4())]).await;
-        // 4,000 changes at once, while nobody reads: more than the socket holds.
+        // 30,000 changes at once, while nobody reads: more than the socket holds.
         let mut batch = String::new();
-        for number in 1..=4000u32 {
+        for number in 1..=30_000u32 {
             let mac = format!("02:00:00:00:{:02x}:{:02x}", number >> 8, number & 0xff);
             writeln!(batch, "neigh replace {address} lladdr {mac} dev lb0").unwrap();
         }

@@ -2,9 +2,11 @@
 //!
 //! aya is named in this module alone.
 
+pub mod attach;
 pub mod error;
 pub mod guard;
 pub mod image;
+mod link;
 pub mod maps;
 pub mod numbers;
 pub mod object;

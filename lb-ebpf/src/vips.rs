@@ -31,17 +31,42 @@ pub fn place(address: &Address, port: u16, protocol: u8) -> u32 {
 /// The entry with exactly this key.
 #[inline(always)]
 pub fn exact(slot: u32, address: &Address, port: u16, protocol: u8) -> Option<&'static VipEntry> {
-    let first = place(address, port, protocol);
+    let [a, b, c, d] = address.words().map(u64::from);
+    let key = u64::from(port) | u64::from(protocol) << 16;
+    match search(slot, a | b << 32, c | d << 32, key) {
+        0 => None,
+        found => vip(slot, found.wrapping_sub(1)),
+    }
+}
+
+/// Place of the entry with exactly this key, plus 1; 0 if there is none.
+///
+/// A global function of numbers, so that the verifier checks it once and not for every state that
+/// a packet can be in when a VIP is looked for.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn search(slot: u32, first_half: u64, second_half: u64, key: u64) -> u32 {
+    let address = Address::from_words([
+        first_half as u32,
+        (first_half >> 32) as u32,
+        second_half as u32,
+        (second_half >> 32) as u32,
+    ]);
+    let (port, protocol) = (key as u16, (key >> 16) as u8);
+    let first = place(&address, port, protocol);
     for probe in 0..VIP_PROBES {
-        let entry = vip(slot, first.wrapping_add(probe))?;
+        let at = first.wrapping_add(probe) & (VIP_PLACES.load() - 1);
+        let Some(entry) = vip(slot, at) else {
+            return 0;
+        };
         if entry.kind == vip_kind::EMPTY {
-            return None;
+            return 0;
         }
-        if entry.address == *address && entry.port == port && entry.protocol == protocol {
-            return Some(entry);
+        if entry.address == address && entry.port == port && entry.protocol == protocol {
+            return at.wrapping_add(1);
         }
     }
-    None
+    0
 }
 
 /// The VIP that a flow is for: its port's, else the address's port-0 VIP.

@@ -11,5 +11,7 @@ pub mod bpf;
 pub mod bpffs;
 pub mod bpftool;
 pub mod child;
+pub mod expect;
 pub mod loaded;
 pub mod packets;
+pub mod rows;

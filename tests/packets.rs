@@ -84,6 +84,8 @@ pub struct Ip {
     pub offset: u16,
     /// IPv4 options: a multiple of 4 bytes, at most 40.
     pub options: Vec<u8>,
+    /// IPv6 flow label.
+    pub flow_label: u32,
     /// IPv6 extension headers: protocol number and the bytes after its first two. Each with these
     /// two is a multiple of 8 bytes.
     pub extensions: Vec<(u8, Vec<u8>)>,
@@ -99,6 +101,7 @@ impl Default for Ip {
             more: false,
             offset: 0,
             options: Vec::new(),
+            flow_label: 0x5_4321,
             extensions: Vec::new(),
         }
     }
@@ -127,7 +130,7 @@ pub fn ip(ip: &Ip, from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8]) -> Ve
             let first = ip.extensions.first().map_or(protocol, |(kind, _)| *kind);
             let header = Ipv6Header {
                 traffic_class: ip.tos,
-                flow_label: 0x5_4321.try_into().unwrap(),
+                flow_label: ip.flow_label.try_into().unwrap(),
                 payload_length: u16::try_from(chain.len() + payload.len()).unwrap(),
                 next_header: IpNumber(first),
                 hop_limit: ip.ttl,
@@ -180,6 +183,11 @@ pub fn framed(packet: &[u8], source: [u8; 6], destination: [u8; 6]) -> Vec<u8> {
         ether_type,
     };
     [&header.to_bytes()[..], packet].concat()
+}
+
+/// The frame with its MAC addresses exchanged, as an answer has them.
+pub fn turned(frame: &[u8]) -> Vec<u8> {
+    [&frame[6..12], &frame[..6], &frame[12..]].concat()
 }
 
 /// The IP packet in a frame.
@@ -304,7 +312,19 @@ pub fn echo_request(from: &str, to: &str, payload: &[u8]) -> Vec<u8> {
 
 /// A frame with an echo request or reply, identifier 77, sequence number 5.
 pub fn echo(header: &Ip, from: IpAddr, to: IpAddr, reply: bool, payload: &[u8]) -> Vec<u8> {
-    let number = IcmpEchoHeader { id: 77, seq: 5 };
+    echo_numbered(header, from, to, reply, 77, payload)
+}
+
+/// The same with another identifier.
+pub fn echo_numbered(
+    header: &Ip,
+    from: IpAddr,
+    to: IpAddr,
+    reply: bool,
+    id: u16,
+    payload: &[u8],
+) -> Vec<u8> {
+    let number = IcmpEchoHeader { id, seq: 5 };
     let (v4, v6) = if reply {
         (Icmpv4Type::EchoReply(number), Icmpv6Type::EchoReply(number))
     } else {

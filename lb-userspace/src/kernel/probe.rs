@@ -159,9 +159,19 @@ impl Prober {
         })
     }
 
+    /// Runs a frame as if it had come by an interface: without a mark, so that it counts as traffic
+    /// does, and nothing but the verdict and the packet afterwards is known.
+    pub fn run_unmarked(&self, frame: &[u8]) -> Result<(Action, Vec<u8>), KernelError> {
+        self.run_with(frame, 0)
+    }
+
     /// Runs metadata and frame; returns the verdict and both afterwards.
     fn run_raw(&self, data: &[u8]) -> Result<(Action, Vec<u8>), KernelError> {
-        let meta = size_of::<Probe>();
+        self.run_with(data, size_of::<Probe>())
+    }
+
+    /// Runs data of which the first `meta` bytes are metadata.
+    fn run_with(&self, data: &[u8], meta: usize) -> Result<(Action, Vec<u8>), KernelError> {
         let context = XdpMd {
             data: u32::try_from(meta).unwrap_or(0),
             data_end: u32::try_from(data.len()).unwrap_or(0),

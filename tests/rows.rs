@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, reason = "all of it is tests")]
 #![allow(clippy::missing_panics_doc, reason = "a failed case has to stop")]
 
+use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use lb_common::TEST_SET;
@@ -174,13 +175,11 @@ pub fn judge(bench: &Bench, image: &Image, row: &Row, ask: Ask) -> Decision {
 
 /// Bytes for people who compare.
 fn hex(bytes: &[u8]) -> String {
-    bytes
-        .chunks(16)
-        .map(|line| {
-            line.iter()
-                .map(|byte| format!("{byte:02x} "))
-                .collect::<String>()
-                + "\n"
-        })
-        .collect()
+    let mut text = String::new();
+    for (place, byte) in bytes.iter().enumerate() {
+        let end = if place % 16 == 15 { '\n' } else { ' ' };
+        // Writing to a String can't fail.
+        let _ = write!(text, "{byte:02x}{end}");
+    }
+    text
 }

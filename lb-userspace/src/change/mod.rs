@@ -5,7 +5,8 @@
 //!   committed, what became of each change;
 //! - [`store`]: the content of every generation;
 //! - [`machine`]: the states of a change; pure, told the time, does no I/O;
-//! - [`diff`]: what differs between two configurations.
+//! - [`diff`]: what differs between two configurations;
+//! - [`golden`]: what a sealed slot does with packets, before it has any of a client.
 //!
 //! The kernel's control state decides what is in force. The journal decides what
 //! was committed. No third file says either, so none can disagree.
@@ -13,6 +14,7 @@
 pub mod actor;
 pub mod cause;
 pub mod diff;
+pub mod golden;
 pub mod journal;
 pub mod ledger;
 pub mod machine;

@@ -186,7 +186,7 @@ fn a_member_s_state_counts_at_once() {
     let bench = Bench::new();
     let image = commit(&bench, &shop(&[1, 2, 3, 4]), 1);
     let to = |frame: &[u8]| backend(&image, &probe(&bench, frame));
-    let port = (1..)
+    let port = (1..=1000)
         .find(|port| to(&tcp(client(*port), Flags::Syn, &[])) == "web-1")
         .unwrap();
     let (syn, ack) = (

@@ -4,7 +4,9 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "all of it is tests"
+    clippy::many_single_char_names,
+    clippy::too_many_lines,
+    reason = "all of it is tests, and a table of cases is as long as it is"
 )]
 
 mod counters;

@@ -32,7 +32,7 @@ fn rows() -> Vec<Row> {
     let arp = edited(syn(), |f| f[12..14].copy_from_slice(&[8, 6]));
     let vlan = edited(syn(), |f| drop(f.splice(12..12, [0x81, 0, 0, 5])));
     let qinq = edited(syn6(), |f| {
-        drop(f.splice(12..12, [0x88, 0xa8, 0, 5, 0x81, 0, 0, 6]))
+        drop(f.splice(12..12, [0x88, 0xa8, 0, 5, 0x81, 0, 0, 6]));
     });
     let (client, vip) = (addr("198.51.100.7"), addr("203.0.113.2"));
     let (client6, vip6) = (addr("2001:db8:c::7"), addr("2001:db8::2"));

@@ -9,6 +9,8 @@
 
 mod model;
 mod packet;
+#[cfg(test)]
+mod packet_tests;
 
 use std::fmt;
 use std::net::IpAddr;

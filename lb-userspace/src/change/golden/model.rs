@@ -129,10 +129,9 @@ impl<'a> Model<'a> {
             let number = pool.table.entries.get(entry).copied().unwrap_or(0);
             let id = pool.entry.member_base.saturating_add(u32::from(number));
             let found = self.members.get(&id).copied().zip(kernel.maps.member(id));
-            if let Some((meant, there)) = found.filter(|_| number != 0) {
-                if there.state == member_state::UP {
-                    return Some((meant, there));
-                }
+            let up = |there: &Member| number != 0 && there.state == member_state::UP;
+            if let Some(found) = found.filter(|(_, there)| up(there)) {
+                return Some(found);
             }
             hash = hash::finish(hash.wrapping_add(1));
         }

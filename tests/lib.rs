@@ -15,3 +15,4 @@ pub mod expect;
 pub mod loaded;
 pub mod packets;
 pub mod rows;
+pub mod services;

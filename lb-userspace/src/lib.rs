@@ -1,5 +1,6 @@
 //! lbguard.
 
+pub mod agent;
 pub mod change;
 pub mod check;
 pub mod cli;

@@ -4,9 +4,13 @@
 //! reads the command line, finds the paths, and turns results into exit codes;
 //! it does nothing else.
 
+mod agent;
+mod apply;
 pub mod args;
 mod check;
+mod client;
 mod completions;
+mod confirm;
 pub mod diff;
 pub mod error;
 mod help;
@@ -15,10 +19,14 @@ mod man;
 pub mod node;
 pub mod out;
 pub mod past;
+mod progress;
 pub mod render;
+mod revert;
 mod show;
 mod simulate;
+mod status;
 pub mod values;
+mod waiting;
 
 use std::path::Path;
 
@@ -110,7 +118,12 @@ fn run(cli: &Cli) -> ExitCode {
 
 fn dispatch(context: &Context, command: &Command) -> Result<ExitCode, CliError> {
     match command {
+        Command::Agent(args) => agent::run(context, args),
         Command::Check(args) => check::run(context, args),
+        Command::Apply(args) => apply::run(context, args),
+        Command::Confirm(args) => confirm::run(context, args),
+        Command::Revert(args) => revert::run(context, args),
+        Command::Status(args) => status::run(context, args),
         Command::History(args) => history::run(context, args),
         Command::Show(args) => show::run(context, args),
         Command::Diff(args) => diff::run(context, args),

@@ -12,6 +12,7 @@ pub mod numbers;
 pub mod object;
 pub mod pins;
 pub mod probe;
+pub mod readout;
 pub mod refusal;
 pub mod size;
 pub mod stage;

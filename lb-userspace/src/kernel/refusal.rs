@@ -16,6 +16,19 @@ pub struct Refused {
 }
 
 impl Refused {
+    /// Pool number, and backend number in it, that the refusal is about.
+    pub fn pool_and_backend(&self) -> Option<(u16, Option<u32>)> {
+        let pool = u16::try_from(self.detail[0]).ok()?;
+        let backend = u32::try_from(self.detail[1]).ok();
+        match self.refusal {
+            Refusal::Hole | Refusal::TooFewBackends => Some((pool, None)),
+            Refusal::BadEntry | Refusal::AboveCap | Refusal::NextHopMissing | Refusal::Family => {
+                Some((pool, backend))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether the same command may succeed in a moment.
     pub fn is_transient(&self) -> bool {
         matches!(self.refusal, Refusal::Busy | Refusal::GracePeriod)

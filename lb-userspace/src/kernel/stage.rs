@@ -10,7 +10,7 @@ use super::image::{Image, MemberImage, PoolImage, TableImage, VipImage, stored_n
 use super::object::Kernel;
 
 /// What the guard found when it sealed the slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Sealed {
     /// Slot.
     pub slot: u8,

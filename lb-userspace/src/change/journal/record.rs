@@ -115,6 +115,8 @@ kinds! {
     /// With no change in flight, ACTIVE was put back on the last known good
     /// generation, which the record names; body: `from`.
     RolledBack = "rolled-back",
+    /// After a reboot the committed generation, which the record names, was loaded again.
+    Restored = "restored",
     /// A started agent took over what was pinned.
     Adopted = "adopted",
     /// The agent started.

@@ -1,0 +1,165 @@
+//! `lbguard status`: what is in force, on trial and attached. Works on the pins alone.
+
+use std::fmt::Write as _;
+
+use serde_json::json;
+
+use super::args::StatusArgs;
+use super::{CliError, Context, client, node, out};
+use crate::agent::wire::AgentStatus;
+use crate::exit::ExitCode;
+use crate::kernel::maps::Maps;
+use crate::kernel::pins::Pins;
+use crate::kernel::readout::{self, KernelOut, SlotOut};
+
+/// Reads the kernel, then asks the agent, if there is one.
+pub fn run(context: &Context, _args: &StatusArgs) -> Result<ExitCode, CliError> {
+    let paths = node::paths(context)?;
+    let pins = Pins::new(paths.pin_dir());
+    let maps = Maps::open(&pins).map_err(|error| {
+        CliError::internal(error).way_out("`lbguard doctor` says what is missing on this host")
+    })?;
+    let kernel = readout::read(&maps).map_err(CliError::internal)?;
+    let agent = client::runtime()?
+        .block_on(client::status(&paths.socket()))
+        .ok();
+    let interfaces = pins.linked();
+    if context.json {
+        out::json_line(&json!({
+            "kernel": kernel, "agent": agent, "interfaces": interfaces,
+            "pins": pins.directory(),
+        }))?;
+    } else {
+        out::print(&text(&kernel, agent.as_ref(), &interfaces))?;
+    }
+    Ok(ExitCode::Done)
+}
+
+// Writing to a String can't fail, here and below.
+fn text(kernel: &KernelOut, agent: Option<&AgentStatus>, interfaces: &[String]) -> String {
+    let mut text = String::new();
+    let digest = kernel.active.digest.get(..12).unwrap_or_default();
+    let _ = writeln!(
+        text,
+        "active      generation {}  {digest}",
+        kernel.active.generation
+    );
+    match &kernel.lkg {
+        Some(lkg) => {
+            let _ = writeln!(text, "last good   generation {}", lkg.generation);
+        }
+        None => text.push_str("last good   none: `revert` has nowhere to go\n"),
+    }
+    if let (Some(trial), Some(shadow)) = (&kernel.trial, &kernel.shadow) {
+        let percent = trial.share_ppm / 10_000;
+        let _ = writeln!(
+            text,
+            "on trial    generation {}  R{}  {percent} % of new flows, {} s left to confirm",
+            shadow.generation,
+            trial.class,
+            trial.deadline_in_ms / 1000
+        );
+    } else if let Some(end) = &kernel.last_end {
+        let by = end
+            .by_uid
+            .map_or("the kernel".to_owned(), |uid| format!("uid {uid}"));
+        let _ = writeln!(
+            text,
+            "last end    generation {}  {} by {by}, {} s ago",
+            end.generation, end.cause, end.seconds_ago
+        );
+    }
+    if kernel.frozen {
+        text.push_str("frozen      forward changes are refused\n");
+    }
+    match agent {
+        Some(agent) => {
+            let _ = writeln!(text, "agent       running, process {}", agent.pid);
+            for warning in &agent.warnings {
+                let _ = writeln!(text, "warning     {warning}");
+            }
+        }
+        None => text.push_str("agent       not running; forwarding goes on without it\n"),
+    }
+    let _ = writeln!(
+        text,
+        "interfaces  {}",
+        if interfaces.is_empty() {
+            "none attached".to_owned()
+        } else {
+            interfaces.join(", ")
+        }
+    );
+    if kernel.timer_ms_ago > 1_000 {
+        let _ = writeln!(
+            text,
+            "warning     the deadman's timer is silent ({} ms)",
+            kernel.timer_ms_ago
+        );
+    }
+    slot(&mut text, "active", &kernel.active);
+    if let Some(shadow) = &kernel.shadow {
+        slot(&mut text, "on trial", shadow);
+    }
+    reasons(&mut text, kernel);
+    text
+}
+
+fn slot(text: &mut String, what: &str, slot: &SlotOut) {
+    if slot.vips.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "\n{what}: generation {}", slot.generation);
+    for vip in &slot.vips {
+        let address = match vip.address {
+            std::net::IpAddr::V4(v4) => format!("{v4}:{}", vip.port),
+            std::net::IpAddr::V6(v6) => format!("[{v6}]:{}", vip.port),
+        };
+        let _ = writeln!(
+            text,
+            "  {:<20} {} {address} -> {}  {} packets{}",
+            vip.name,
+            vip.protocol,
+            vip.pool,
+            vip.packets,
+            if vip.dropped > 0 {
+                format!(", {} dropped", vip.dropped)
+            } else {
+                String::new()
+            }
+        );
+    }
+    for pool in &slot.pools {
+        let _ = writeln!(text, "  pool {} ({})", pool.name, pool.forward);
+        for backend in &pool.backends {
+            let hop = if backend.next_hop {
+                ""
+            } else {
+                "  NO NEXT HOP"
+            };
+            let _ = writeln!(
+                text,
+                "    {:<18} {:<15} weight {:<5} {:<5} {} packets{hop}",
+                backend.name,
+                backend.address.to_string(),
+                backend.weight,
+                backend.state,
+                backend.packets
+            );
+        }
+    }
+}
+
+fn reasons(text: &mut String, kernel: &KernelOut) {
+    if kernel.reasons.is_empty() {
+        return;
+    }
+    text.push_str("\npackets since load\n");
+    for reason in &kernel.reasons {
+        let _ = writeln!(
+            text,
+            "  {:<8} {:<16} {}",
+            reason.verdict, reason.reason, reason.packets
+        );
+    }
+}

@@ -49,16 +49,3 @@ pub fn take(path: &Path) -> anyhow::Result<Lock> {
     write().with_context(|| format!("write {}", path.display()))?;
     Ok(Lock { _file: file })
 }
-
-/// Whether an agent holds the lock at `path`, and which process it says it is.
-pub fn holder(path: &Path) -> Option<u32> {
-    let mut file = OpenOptions::new().read(true).write(true).open(path).ok()?;
-    match file.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => {
-            let mut text = String::new();
-            file.read_to_string(&mut text).ok()?;
-            Some(text.trim().parse().unwrap_or(0))
-        }
-        _ => None,
-    }
-}

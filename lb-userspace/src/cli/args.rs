@@ -10,8 +10,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use super::help;
-use super::values::{self, CanaryShare, IpPrefix};
+use super::values::{self, CanaryShare};
 use crate::config::Mac;
+use crate::decap::Prefix;
 
 /// The whole command line.
 #[derive(Clone, Debug, Parser)]
@@ -245,7 +246,7 @@ pub struct DecapArgs {
     pub detach: bool,
     /// Outer source addresses to accept, once for each prefix [default: all]
     #[arg(long = "source", value_name = "PREFIX")]
-    pub sources: Vec<IpPrefix>,
+    pub sources: Vec<Prefix>,
 }
 
 /// `lbguard attach`

@@ -11,6 +11,7 @@ mod check;
 mod client;
 mod completions;
 mod confirm;
+mod decap;
 pub mod diff;
 pub mod error;
 mod help;
@@ -124,6 +125,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<ExitCode, CliError> 
         Command::Confirm(args) => confirm::run(context, args),
         Command::Revert(args) => revert::run(context, args),
         Command::Status(args) => status::run(context, args),
+        Command::Decap(args) => decap::run(context, args),
         Command::History(args) => history::run(context, args),
         Command::Show(args) => show::run(context, args),
         Command::Diff(args) => diff::run(context, args),

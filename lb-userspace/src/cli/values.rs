@@ -1,7 +1,5 @@
 //! Values on the command line: from what was typed to what it means.
 
-use std::fmt;
-use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -27,58 +25,6 @@ impl FromStr for CanaryShare {
             Ok(percent @ 1..=50) => Ok(Self(percent)),
             _ => Err("a canary takes a whole 1 to 50 percent of new flows".to_owned()),
         }
-    }
-}
-
-/// An address prefix such as `172.16.0.0/16`; a bare address is the prefix of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IpPrefix {
-    /// The address as typed; bits below the length are zero.
-    pub address: IpAddr,
-    /// Length in bits, at most 32 (IPv4) or 128 (IPv6).
-    pub len: u8,
-}
-
-impl FromStr for IpPrefix {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (address, len) = match text.split_once('/') {
-            Some((address, len)) => (address, Some(len)),
-            None => (text, None),
-        };
-        let address: IpAddr = address
-            .parse()
-            .map_err(|_| format!("`{address}` is no IPv4 or IPv6 address"))?;
-        let most: u8 = if address.is_ipv4() { 32 } else { 128 };
-        let len = match len {
-            None => most,
-            Some(len) => len
-                .parse()
-                .ok()
-                .filter(|len| *len <= most)
-                .ok_or_else(|| format!("`/{len}` is no prefix length from 0 to {most}"))?,
-        };
-        if host_bits(address, len) {
-            return Err(format!(
-                "{address} has bits set below /{len}: is the length right?"
-            ));
-        }
-        Ok(Self { address, len })
-    }
-}
-
-impl fmt::Display for IpPrefix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.len)
-    }
-}
-
-fn host_bits(address: IpAddr, len: u8) -> bool {
-    let shift = u32::from(len);
-    match address {
-        IpAddr::V4(v4) => v4.to_bits().checked_shl(shift).unwrap_or(0) != 0,
-        IpAddr::V6(v6) => v6.to_bits().checked_shl(shift).unwrap_or(0) != 0,
     }
 }
 
@@ -141,31 +87,6 @@ mod tests {
         assert_eq!("50".parse::<CanaryShare>().unwrap().ppm(), 500_000);
         for bad in ["0", "51", "100%", "ten", "-1", "2.5", "10%%", ""] {
             assert!(bad.parse::<CanaryShare>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn prefixes_in_both_families() {
-        for good in [
-            "172.16.0.0/16",
-            "0.0.0.0/0",
-            "2001:db8::/32",
-            "::/0",
-            "10.0.0.1/32",
-        ] {
-            assert_eq!(good.parse::<IpPrefix>().unwrap().to_string(), good);
-        }
-        assert_eq!("10.0.0.1".parse::<IpPrefix>().unwrap().len, 32);
-        assert_eq!("fd00::1".parse::<IpPrefix>().unwrap().len, 128);
-        for bad in [
-            "172.16.0.1/16",
-            "10.0.0.0/33",
-            "::/129",
-            "x/8",
-            "10.0.0.0/",
-            "1::/0",
-        ] {
-            assert!(bad.parse::<IpPrefix>().is_err(), "{bad}");
         }
     }
 

@@ -75,25 +75,7 @@ impl Pins {
 
     /// Makes the directory; mounts a BPF file system where there is none.
     pub fn prepare(&self) -> Result<(), KernelError> {
-        let root = self.directory.parent().unwrap_or(&self.directory);
-        let base = root.parent().unwrap_or(root);
-        if !is_bpffs(base) && !is_bpffs(root) {
-            fs::create_dir_all(base)
-                .map_err(|e| KernelError::io(format!("make {}", base.display()), e))?;
-            mount(
-                Some("bpf"),
-                base,
-                Some("bpf"),
-                MsFlags::empty(),
-                None::<&str>,
-            )
-            .map_err(|e| {
-                KernelError::io(
-                    format!("mount a BPF file system at {}", base.display()),
-                    e.into(),
-                )
-            })?;
-        }
+        ensure_bpffs(self.directory.parent().unwrap_or(&self.directory))?;
         fs::create_dir_all(&self.directory)
             .map_err(|e| KernelError::io(format!("make {}", self.directory.display()), e))
     }
@@ -106,6 +88,29 @@ impl Pins {
         }
         fs::remove_dir(&self.directory).map_err(failed)
     }
+}
+
+/// Sees that `root`, the directory of all pins, lies on a BPF file system: mounts one on the
+/// directory above it where there is none.
+pub fn ensure_bpffs(root: &Path) -> Result<(), KernelError> {
+    let base = root.parent().unwrap_or(root);
+    if is_bpffs(base) || is_bpffs(root) {
+        return Ok(());
+    }
+    fs::create_dir_all(base).map_err(|e| KernelError::io(format!("make {}", base.display()), e))?;
+    mount(
+        Some("bpf"),
+        base,
+        Some("bpf"),
+        MsFlags::empty(),
+        None::<&str>,
+    )
+    .map_err(|e| {
+        KernelError::io(
+            format!("mount a BPF file system at {}", base.display()),
+            e.into(),
+        )
+    })
 }
 
 /// Whether a path lies on a BPF file system.

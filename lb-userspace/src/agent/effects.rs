@@ -203,12 +203,17 @@ impl Engine {
         let record = self.kernel.maps.record().map_err(|e| e.to_string())?;
         let slot = record.ok_or("the guard has not been started")?.shadow;
         let report = golden::run(&self.kernel, image, slot).map_err(|e| e.to_string())?;
+        tracing::info!(
+            run = report.run,
+            unserved = report.unserved,
+            "golden packets"
+        );
         match report.failed.first() {
-            None => Ok(()),
+            None if report.passed() => Ok(()),
+            None => Err("there was no VIP to test".to_owned()),
             Some(first) => Err(format!(
                 "{} of {} golden packets: {first}",
-                report.failed.len(),
-                report.run
+                report.failures, report.run
             )),
         }
     }

@@ -276,3 +276,17 @@ fn a_backend_of_another_pool_is_not_followed() {
     assert!(!after.followed);
     assert_ne!(after.member, before.member, "members belong to one pool");
 }
+
+/// Half of the backends down is the most that health may take out (K10): the flows of the down ones
+/// go to those that are up, and are not dropped. Seeds are fixed, so this is no matter of luck.
+#[test]
+fn with_half_of_the_backends_down_no_flow_is_dropped() {
+    let bench = Bench::new();
+    let image = commit(&bench, &shop(&[1, 2]), 1);
+    set_state(&bench, &image, "web-1", member_state::DOWN);
+    let dropped = (1..=2000)
+        .map(|port| by_table(&bench, &tcp(client(port), Flags::Syn, &[])))
+        .filter(|decision| decision.reason == Some(Reason::NoBackend))
+        .count();
+    assert_eq!(dropped, 0);
+}

@@ -16,7 +16,7 @@ use crate::kernel::object::Kernel;
 use crate::kernel::probe::{Action, LONGEST};
 
 /// Positions of the table that are tried for a backend that takes flows.
-const TRIES: usize = 4;
+const TRIES: usize = 16;
 /// The interface that test runs come in by: the loopback.
 const INGRESS: u32 = 1;
 /// Bytes of a packet that is not to be long.

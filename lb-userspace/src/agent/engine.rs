@@ -113,6 +113,8 @@ impl Engine {
     }
 
     fn take(&mut self, request: Request) {
+        // What was done on the pins a moment ago comes first.
+        self.round();
         match request {
             Request::Apply {
                 apply,

@@ -164,6 +164,20 @@ fn ping_is_answered_for_vips_alone() {
     );
 }
 
+/// TCP segments that this host has sent again.
+fn retransmissions(host: &Host) -> u64 {
+    let snmp = host
+        .in_ns(|| std::fs::read_to_string("/proc/thread-self/net/snmp").unwrap())
+        .unwrap();
+    let mut tcp = snmp.lines().filter(|line| line.starts_with("Tcp:"));
+    let (names, values) = (tcp.next().unwrap(), tcp.next().unwrap());
+    let place = names
+        .split(' ')
+        .position(|name| name == "RetransSegs")
+        .unwrap();
+    values.split(' ').nth(place).unwrap().parse().unwrap()
+}
+
 #[test]
 fn the_agent_may_stop_and_die_without_a_lost_packet() {
     let lab = Lab::builder().backends("web", 2).build().unwrap();
@@ -178,6 +192,8 @@ fn the_agent_may_stop_and_die_without_a_lost_packet() {
         .http_loop(SocketAddr::new(VIP_V4.into(), 80), &options)
         .unwrap();
     requests.wait(50, SOON).unwrap();
+    let resent = || -> u64 { lab.hosts().iter().map(retransmissions).sum() };
+    let before = resent();
     for signal in [
         nix::sys::signal::Signal::SIGTERM,
         nix::sys::signal::Signal::SIGKILL,
@@ -189,6 +205,11 @@ fn the_agent_may_stop_and_die_without_a_lost_packet() {
         requests.wait(100, SOON).unwrap();
     }
     assert_eq!(requests.failed(), 0, "{:?}", requests.requests().last());
+    assert_eq!(
+        resent() - before,
+        0,
+        "a lost packet would have been sent again"
+    );
     assert_eq!(instance.active(), Some(1));
     let second = Instance::new(&lab).unwrap();
     let (code, text) = second.run(&["agent"]).unwrap();
@@ -242,4 +263,26 @@ fn revert_works_without_an_agent_and_apply_says_so() {
     instance.start_agent().unwrap();
     let history = instance.expect(&["history"], 0).unwrap();
     assert!(history.contains("later put back"), "{history}");
+}
+
+#[test]
+fn apply_goes_on_waiting_when_the_agent_dies() {
+    let lab = Lab::builder().backends("web", 2).build().unwrap();
+    let mut instance = started(&lab);
+    let all = hosts(&lab);
+    instance.commit(&services::shop(&all)).unwrap();
+    let file = instance
+        .write("next.toml", &services::shop(&all[..1]))
+        .unwrap();
+    let file = file.to_string_lossy().into_owned();
+    let mut apply = instance
+        .spawn(&["apply", &file, "-m", "watched", "--confirm-within", "3s"])
+        .unwrap();
+    until("the trial", SOON, || instance.on_trial().then_some(())).unwrap();
+    instance
+        .stop_agent(nix::sys::signal::Signal::SIGKILL)
+        .unwrap();
+    let end = apply.wait(SOON).unwrap();
+    assert_eq!(end.code(), Some(4), "{}", apply.log());
+    assert!(apply.log().contains("the agent is gone"), "{}", apply.log());
 }

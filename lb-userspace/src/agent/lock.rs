@@ -40,12 +40,13 @@ pub fn take(path: &Path) -> anyhow::Result<Lock> {
             return Err(error).with_context(|| format!("lock {}", path.display()));
         }
     }
-    let write = || -> std::io::Result<()> {
-        file.set_len(0)?;
-        file.seek(SeekFrom::Start(0))?;
-        writeln!(file, "{}", std::process::id())
-    };
-    let mut write = write;
-    write().with_context(|| format!("write {}", path.display()))?;
+    name_holder(&mut file).with_context(|| format!("write {}", path.display()))?;
     Ok(Lock { _file: file })
+}
+
+/// Writes this process's id, for whoever finds the lock taken.
+fn name_holder(file: &mut File) -> std::io::Result<()> {
+    file.set_len(0)?;
+    file.seek(SeekFrom::Start(0))?;
+    writeln!(file, "{}", std::process::id())
 }

@@ -17,8 +17,6 @@ mod lock;
 mod start;
 pub mod wire;
 
-use std::path::PathBuf;
-
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -92,16 +90,4 @@ async fn serve(
         // The engine holds the other end for as long as it runs.
         _ = ended.recv() => Err(anyhow::anyhow!("the engine has ended")),
     }
-}
-
-/// Reads agent.toml and policy.toml below `paths`.
-///
-/// # Errors
-///
-/// As [`NodeConfig::load`] and [`Policy::load`].
-pub fn read_setup(paths: Paths) -> Result<(NodeConfig, Policy, PathBuf), crate::config::LoadError> {
-    let file = paths.agent_toml();
-    let node = NodeConfig::load(&file)?;
-    let policy = Policy::load(&paths.policy_toml())?;
-    Ok((node, policy, file))
 }

@@ -18,6 +18,7 @@ enum Followed {
     Ended(ExitCode),
     Detached,
     AgentLost(Option<Progress>),
+    Interrupted(Option<Progress>),
 }
 
 /// Runs the change; exit code 0 only when it is committed.
@@ -66,6 +67,7 @@ pub fn ask(
             out::note("the trial runs; `lbguard confirm` keeps it, `lbguard revert` ends it");
             Ok(ExitCode::Done)
         }
+        Followed::Interrupted(last) => Err(interrupted(last.as_ref())),
         Followed::AgentLost(None) => Err(client::no_agent(
             &paths.socket(),
             &"it went away before the change began",
@@ -75,6 +77,18 @@ pub fn ask(
             let pins = Pins::new(paths.pin_dir());
             super::waiting::on_pins(context, &pins, last.generation)
         }
+    }
+}
+
+/// Ctrl-C ends the watching, never the trial.
+fn interrupted(last: Option<&Progress>) -> CliError {
+    match last {
+        Some(last) if last.deadline_ns.is_some() => CliError::internal(format!(
+            "interrupted; the trial of generation {} goes on without this terminal",
+            last.generation
+        ))
+        .way_out("`lbguard confirm` keeps it, `lbguard revert` ends it, else its deadline does"),
+        _ => CliError::internal("interrupted before the trial; nothing was changed"),
     }
 }
 
@@ -93,6 +107,7 @@ async fn follow(
                 follower.redraw();
                 continue;
             }
+            _ = tokio::signal::ctrl_c() => return Ok(Followed::Interrupted(last)),
         };
         let Some(event) = event else {
             return Ok(Followed::AgentLost(last));

@@ -111,9 +111,14 @@ fn slot(text: &mut String, what: &str, slot: &SlotOut) {
     }
     let _ = writeln!(text, "\n{what}: generation {}", slot.generation);
     for vip in &slot.vips {
+        let port = if vip.port == 0 {
+            "*".to_owned()
+        } else {
+            vip.port.to_string()
+        };
         let address = match vip.address {
-            std::net::IpAddr::V4(v4) => format!("{v4}:{}", vip.port),
-            std::net::IpAddr::V6(v6) => format!("[{v6}]:{}", vip.port),
+            std::net::IpAddr::V4(v4) => format!("{v4}:{port}"),
+            std::net::IpAddr::V6(v6) => format!("[{v6}]:{port}"),
         };
         let _ = writeln!(
             text,

@@ -1,10 +1,12 @@
 //! Loading the BPF object: sizes, keys, frozen maps, pins.
 
+use std::borrow::Cow;
 use std::os::fd::AsFd;
 
 use aya::maps::Map;
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader};
+use aya_obj::programs::XdpAttachType;
 use lb_common::SLOTS;
 use lb_common::guard::Op;
 use lb_common::slot::Node;
@@ -145,21 +147,21 @@ fn patience(kernel: &Kernel) -> Result<u64, KernelError> {
     Ok(hz * 3 / 10)
 }
 
-fn program(object: &mut Ebpf, name: &str) -> Result<Xdp, KernelError> {
-    let program: &mut Xdp = object
+/// A program of the object.
+fn xdp<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, KernelError> {
+    object
         .program_mut(name)
         .ok_or_else(|| KernelError::Load(format!("the object has no program {name}")))?
         .try_into()
-        .map_err(|e| KernelError::Load(format!("{name}: {e}")))?;
-    let info = program
-        .info()
-        .map_err(|e| KernelError::Load(format!("{name}: {e}")))?;
-    Xdp::from_program_info(
-        info,
-        std::borrow::Cow::Owned(name.to_owned()),
-        aya_obj::programs::XdpAttachType::Interface,
-    )
-    .map_err(|e| KernelError::Load(format!("{name}: {e}")))
+        .map_err(|e| KernelError::Load(format!("{name}: {e}")))
+}
+
+/// A handle of its own on a loaded program, which outlives the object.
+fn program(object: &mut Ebpf, name: &str) -> Result<Xdp, KernelError> {
+    let failed = |e| KernelError::Load(format!("{name}: {e}"));
+    let info = xdp(object, name)?.info().map_err(failed)?;
+    let name = Cow::Owned(name.to_owned());
+    Xdp::from_program_info(info, name, XdpAttachType::Interface).map_err(failed)
 }
 
 fn load(node: &Node) -> Result<Ebpf, KernelError> {
@@ -203,12 +205,7 @@ fn load(node: &Node) -> Result<Ebpf, KernelError> {
         .load(OBJECT)
         .map_err(|e| KernelError::Load(chain(&e)))?;
     for name in ["lb", "guard"] {
-        let program: &mut Xdp = object
-            .program_mut(name)
-            .ok_or_else(|| KernelError::Load(format!("the object has no program {name}")))?
-            .try_into()
-            .map_err(|e| KernelError::Load(format!("{name}: {e}")))?;
-        program
+        xdp(&mut object, name)?
             .load()
             .map_err(|e| KernelError::Load(format!("{name}: {}", chain(&e))))?;
     }
@@ -257,10 +254,7 @@ fn pin(object: &mut Ebpf, pins: &Pins) -> Result<(), KernelError> {
     }
     // The guard last: whoever finds it finds everything.
     for name in ["lb", "guard"] {
-        let program = object
-            .program_mut(name)
-            .ok_or_else(|| KernelError::Load(format!("the object has no program {name}")))?;
-        program
+        xdp(object, name)?
             .pin(pins.program(name))
             .map_err(|e| failed(name, &e))?;
     }

@@ -13,6 +13,7 @@ pub mod bpftool;
 pub mod child;
 pub mod expect;
 pub mod loaded;
+pub mod model;
 pub mod packets;
 pub mod rows;
 pub mod services;

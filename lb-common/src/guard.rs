@@ -132,7 +132,7 @@ codes! {
         GracePeriod = 8,
         /// There is no SHADOW, or not in the state that this needs. Detail: its state.
         SlotState = 9,
-        /// A number is outside its map. Details: number, limit.
+        /// A number is outside its map, or not where it belongs. Detail: the number.
         OutOfRange = 10,
         /// K2/K5: that member, table or place is in use and is not written. Detail: its number.
         InUse = 11,
@@ -149,13 +149,13 @@ codes! {
         /// K3: address families or forwarding modes do not fit. Details: pool, number.
         Family = 17,
         /// K3: something announced is missing or not walked. Details: what (1 VIPs, 2 pools,
-        /// 3 members, 4 table), have, want.
+        /// 3 members, 4 tables, 5 cleared places, 6 addresses), have, want.
         Incomplete = 18,
         /// K4: the class needs deadline and lease. Detail: class.
         NeedsDeadmen = 19,
         /// Deadline or lease is 0 or too long. Details: given, longest, in ms.
         BadDeadline = 20,
-        /// There is no trial.
+        /// There is no trial. Detail: cause of the last end.
         NoTrial = 21,
         /// K7: the deadline or the lease has passed. Detail: cause.
         TooLate = 22,

@@ -31,15 +31,21 @@ pub fn place(address: &Address, port: u16, protocol: u8) -> u32 {
 /// The entry with exactly this key.
 #[inline(always)]
 pub fn exact(slot: u32, address: &Address, port: u16, protocol: u8) -> Option<&'static VipEntry> {
-    let [a, b, c, d] = address.words().map(u64::from);
-    let key = u64::from(port) | u64::from(protocol) << 16;
-    match search(slot, a | b << 32, c | d << 32, key) {
+    match find(slot, address, port, protocol) {
         0 => None,
         found => vip(slot, found.wrapping_sub(1)),
     }
 }
 
 /// Place of the entry with exactly this key, plus 1; 0 if there is none.
+#[inline(always)]
+pub fn find(slot: u32, address: &Address, port: u16, protocol: u8) -> u32 {
+    let [a, b, c, d] = address.words().map(u64::from);
+    let key = u64::from(port) | u64::from(protocol) << 16;
+    search(slot, a | b << 32, c | d << 32, key)
+}
+
+/// [`find`], the key in words.
 ///
 /// A global function of numbers, so that the verifier checks it once and not for every state that
 /// a packet can be in when a VIP is looked for.

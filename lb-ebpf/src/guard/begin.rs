@@ -113,7 +113,7 @@ pub fn begin(call: &Call<'_>, detail: &mut Detail) -> Outcome {
         (*header).digest = put.digest;
         (*header).state = slot_state::STAGING;
     }
-    release_tables(slot)?;
+    release_tables(record)?;
     call.writer.publish(|record| ControlRecord {
         shadow: slot as u8,
         shadow_generation: generation,
@@ -142,10 +142,11 @@ fn free_slot(record: &ControlRecord) -> Option<u32> {
         .find(|slot| u32::from(record.active) != *slot && u32::from(record.lkg) != *slot)
 }
 
-/// Takes the slot's bit out of every table.
+/// Leaves every table to ACTIVE and LKG alone: besides SHADOW's, the bits go of a slot that was
+/// left without being taken anew, by going back.
 #[inline(always)]
-fn release_tables(slot: u32) -> Outcome {
-    let mut mask: u64 = !(1 << slot);
+fn release_tables(record: &ControlRecord) -> Outcome {
+    let mut mask = kept(record);
     walk(TABLES_MAX.load(), release_table, &mut mask)
 }
 
@@ -157,8 +158,18 @@ extern "C" fn release_table(table: u32, mask: *mut u64) -> i64 {
     0
 }
 
+/// Bits of the slots that stay: ACTIVE and LKG.
+#[inline(always)]
+fn kept(record: &ControlRecord) -> u64 {
+    // NO_SLOT gives a bit that is no slot's.
+    let bit = |slot: u8| 1u64 << (slot & 63);
+    bit(record.active) | bit(record.lkg)
+}
+
 /// What a clearing loop needs to know.
 struct Clearing {
+    /// Bits of the slots whose members stay theirs.
+    keep: u8,
     slot: u32,
     from: u32,
     limit: u32,
@@ -170,6 +181,7 @@ struct Clearing {
 pub fn clear(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     let shadow = shadow(call, slot_state::STAGING, detail)?;
     let (places, members) = (VIP_PLACES.load(), MEMBERS_MAX.load());
+    let keep = kept(call.record()?) as u8;
     // SAFETY: the control element under the lock.
     let sweeps = unsafe { (*call.writer.control()).sweeps };
     // SAFETY: the header is a map element under the lock.
@@ -183,6 +195,7 @@ pub fn clear(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     if left > 0 {
         let turns = left.min(CLEARS);
         let mut state = Clearing {
+            keep,
             slot: shadow.slot,
             from: vips_done,
             limit: places,
@@ -195,6 +208,7 @@ pub fn clear(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     } else {
         let turns = members.saturating_sub(members_done).min(CLEARS);
         let mut state = Clearing {
+            keep,
             slot: shadow.slot,
             from: members_done,
             limit: members,
@@ -239,8 +253,8 @@ extern "C" fn clear_member(turn: u32, state: *mut Clearing) -> i64 {
     // SAFETY: what `walk` was given.
     let state = unsafe { &*state };
     if let Some(member) = MEMBERS.get_ptr_mut(state.from.wrapping_add(turn)) {
-        let keep = !(1u8 << (state.slot & 7));
-        // SAFETY: a map element under the lock; only SHADOW's bits change.
+        let keep = state.keep;
+        // SAFETY: a map element under the lock; bits of ACTIVE and LKG stay.
         unsafe {
             let had = (*member).slots;
             (*member).slots &= keep;
@@ -253,14 +267,28 @@ extern "C" fn clear_member(turn: u32, state: *mut Clearing) -> i64 {
     0
 }
 
-/// Whether SHADOW has been cleared wholly.
+/// Refused until SHADOW has been cleared wholly.
 #[inline(always)]
-pub fn cleared(header: *const SlotHeader) -> bool {
+pub fn cleared(header: *const SlotHeader, detail: &mut Detail) -> Outcome {
     // SAFETY: an element of the header map under the lock.
-    unsafe {
-        (*header).cleared_vips >= VIP_PLACES.load()
-            && (*header).cleared_members >= MEMBERS_MAX.load()
+    let (vips, members) = unsafe { ((*header).cleared_vips, (*header).cleared_members) };
+    let (places, limit) = (VIP_PLACES.load(), MEMBERS_MAX.load());
+    if vips >= places && members >= limit {
+        return Ok(());
     }
+    detail[0] = 5;
+    detail[1] = u64::from(vips) + u64::from(members);
+    detail[2] = u64::from(places) + u64::from(limit);
+    Err(Refusal::Incomplete)
+}
+
+/// Says that a pool is not there.
+#[inline(always)]
+pub fn no_pool(detail: &mut Detail) -> Refusal {
+    detail[0] = 2;
+    detail[1] = 0;
+    detail[2] = 1;
+    Refusal::Incomplete
 }
 
 /// `Op::Abandon`.

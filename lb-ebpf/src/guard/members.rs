@@ -21,9 +21,7 @@ const PUT_LEN: usize = size_of::<MemberPut>();
 #[inline(never)]
 pub fn put_members(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     let shadow = shadow(call, slot_state::STAGING, detail)?;
-    if !cleared(shadow.header) {
-        return Err(Refusal::Incomplete);
-    }
+    cleared(shadow.header, detail)?;
     let count = call.arg(0);
     if count > PUTS as u32 {
         return Err(Refusal::Malformed);

@@ -5,7 +5,7 @@ use lb_common::invariant::{Tally, judge_member, judge_pool, judge_share};
 use lb_common::slot::{CHUNK_ENTRIES, PoolEntry, slot_state, table_state};
 use lb_common::wire::Frame;
 
-use super::begin::cleared;
+use super::begin::{cleared, no_pool};
 use super::members::copy_name;
 use super::walk::walk;
 use super::{Call, Detail, Outcome, Shadow, shadow};
@@ -18,9 +18,7 @@ use crate::packet::XdpFrame;
 #[inline(never)]
 pub fn put_pool(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     let shadow = shadow(call, slot_state::STAGING, detail)?;
-    if !cleared(shadow.header) {
-        return Err(Refusal::Incomplete);
-    }
+    cleared(shadow.header, detail)?;
     let number = call.arg(0);
     detail[0] = u64::from(number);
     let place = maps::pool(shadow.slot, number).ok_or(Refusal::OutOfRange)?;
@@ -34,13 +32,15 @@ pub fn put_pool(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     {
         return Err(Refusal::OutOfRange);
     }
-    adopt_table(&shadow, number, put.table)?;
-    // SAFETY: map elements under the lock; a pool entry of another generation is free.
+    // SAFETY: map elements under the lock.
+    let generation = unsafe { (*shadow.header).generation };
+    // SAFETY: as above; a pool entry of another generation is free.
+    if unsafe { (*place).generation } == generation {
+        return Err(Refusal::InUse);
+    }
+    adopt_table(&shadow, number, put.table, detail)?;
+    // SAFETY: as above.
     unsafe {
-        let generation = (*shadow.header).generation;
-        if (*place).generation == generation {
-            return Err(Refusal::InUse);
-        }
         place.write(PoolEntry {
             generation,
             serves_v4: 0,
@@ -61,7 +61,8 @@ pub fn put_pool(call: &Call<'_>, detail: &mut Detail) -> Outcome {
 
 /// Makes the slot use a table; it may still be open, but must be this pool's.
 #[inline(always)]
-fn adopt_table(shadow: &Shadow, pool: u32, table: u32) -> Outcome {
+fn adopt_table(shadow: &Shadow, pool: u32, table: u32, detail: &mut Detail) -> Outcome {
+    detail[0] = u64::from(table);
     if table == 0 || table >= TABLES_MAX.load() {
         return Err(Refusal::OutOfRange);
     }
@@ -111,7 +112,7 @@ pub fn seal_pool(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     // SAFETY: map elements under the lock.
     let (generation, entry) = unsafe { ((*shadow.header).generation, &*pool) };
     if entry.generation != generation {
-        return Err(Refusal::Incomplete);
+        return Err(no_pool(detail));
     }
     if entry.sealed != 0 {
         return Ok(());

@@ -39,6 +39,8 @@ pub fn seal_vip(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     if vip.kind != vip_kind::VIP || vip.sealed_ppm != 0 {
         return Err(Refusal::InUse);
     }
+    walked(&shadow, vip, detail)?;
+    reachable(&shadow, place, vip, detail)?;
     let share = compare(&shadow, active, vip)?;
     // SAFETY: map elements under the lock.
     unsafe {
@@ -54,6 +56,36 @@ pub fn seal_vip(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     }
     detail[0] = u64::from(share);
     Ok(())
+}
+
+/// What is compared must be what flips: the pool has been walked, so its table is sealed (K2, K4).
+#[inline(always)]
+fn walked(shadow: &Shadow, vip: &VipEntry, detail: &mut Detail) -> Outcome {
+    let pool = maps::pool(shadow.slot, u32::from(vip.pool)).ok_or(Refusal::OutOfRange)?;
+    // SAFETY: map elements under the lock.
+    let (sealed, header) = unsafe { ((*pool).sealed, &*shadow.header) };
+    if sealed != 0 {
+        return Ok(());
+    }
+    detail[0] = 2;
+    detail[1] = u64::from(header.pools_sealed);
+    detail[2] = u64::from(header.pools);
+    Err(Refusal::Incomplete)
+}
+
+/// Packets find the VIP at this very place, and its address in the filter (K3).
+#[inline(always)]
+fn reachable(shadow: &Shadow, place: u32, vip: &VipEntry, detail: &mut Detail) -> Outcome {
+    if vips::find(shadow.slot, &vip.address, vip.port, vip.protocol) != place.wrapping_add(1) {
+        return Err(Refusal::OutOfRange);
+    }
+    if vips::has_address(shadow.slot, &vip.address) {
+        return Ok(());
+    }
+    detail[0] = 6;
+    detail[1] = 0;
+    detail[2] = 1;
+    Err(Refusal::Incomplete)
 }
 
 /// Share of the VIP's table that moves, ppm; a VIP that ACTIVE lacks moves nothing but is counted.

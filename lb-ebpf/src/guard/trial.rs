@@ -35,6 +35,7 @@ pub fn trial(call: &Call<'_>, detail: &mut Detail) -> Outcome {
         return Err(Refusal::BadShare);
     }
     if change == 0 || change > MAX_CHANGE {
+        detail[0] = u64::from(change);
         return Err(Refusal::OutOfRange);
     }
     // K4, K7: every trial has a deadline; one that may move everything has both deadmen.

@@ -6,6 +6,7 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::bpf_loop;
 use lb_common::guard::Refusal;
 
+use super::begin::no_pool;
 use super::{Call, Detail, Outcome, Shadow};
 
 /// A callback: gets the turn and the state; returns 0 to go on, 1 to stop.
@@ -73,6 +74,8 @@ impl Records {
         detail[0] = u64::from(records.number);
         match Refusal::from_code(records.refusal) {
             None | Some(Refusal::Done) => Ok(()),
+            // The only thing that a record can lack is its pool.
+            Some(Refusal::Incomplete) => Err(no_pool(detail)),
             Some(refusal) => Err(refusal),
         }
     }

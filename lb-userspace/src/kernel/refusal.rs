@@ -140,6 +140,8 @@ fn part(code: u64) -> &'static str {
         1 => "VIPs",
         2 => "pools",
         3 => "backends",
+        5 => "cleared places",
+        6 => "addresses",
         _ => "tables",
     }
 }

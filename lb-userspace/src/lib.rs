@@ -6,6 +6,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod decap;
+pub mod doctor;
 pub mod exit;
 pub mod kernel;
 pub mod lab;

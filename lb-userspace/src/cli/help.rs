@@ -102,27 +102,36 @@ Exit: 0 done, 1 internal error, 3 another XDP program is on the interface.";
 
 /// `lbguard attach --help`.
 pub const ATTACH: &str = "\
-Example:
-  lbguard attach eth1
+Works on the pinned program, with or without the agent. Lasts until the next
+boot, unless the interface is added to interfaces in agent.toml.
 
-Exit: 0 attached, 3 another XDP program is on the interface, 6 no agent.";
+Examples:
+  lbguard attach eth1          # asks twice
+  lbguard attach eth1 --yes
+
+Exit: 0 attached, 1 nothing is loaded or the driver refused, 2 nobody to ask and
+no --yes, 3 not agreed to, no such interface, or another XDP program is on it.";
 
 /// `lbguard detach --help`.
 pub const DETACH: &str = "\
+Works on the pins alone, with or without the agent.
+
 Example:
   lbguard detach eth1          # asks twice: the interface stops forwarding
 
-Exit: 0 detached, 3 not attached or not agreed to, 6 no agent.";
+Exit: 0 detached, 1 internal error, 2 nobody to ask and no --yes, 3 not attached
+or not agreed to.";
 
 /// `lbguard unload --help`.
 pub const UNLOAD: &str = "\
 Takes every program and pin of this instance off the host: nothing is forwarded
-afterwards. Journal and generations stay.
+afterwards. Journal and generations stay. Stop the agent first.
 
 Example:
   lbguard unload               # asks twice
 
-Exit: 0 unloaded, 1 internal error, 3 not agreed to.";
+Exit: 0 unloaded, or nothing was loaded; 1 internal error, 2 nobody to ask and
+no --yes, 3 not agreed to.";
 
 /// `lbguard status --help`.
 pub const STATUS: &str = "\

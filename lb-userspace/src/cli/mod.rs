@@ -7,12 +7,15 @@
 mod agent;
 mod apply;
 pub mod args;
+mod attach;
 mod check;
 mod client;
 mod completions;
 mod confirm;
+mod confirm_typed;
 mod decap;
 pub mod diff;
+mod doctor;
 pub mod error;
 mod help;
 mod history;
@@ -130,6 +133,10 @@ fn dispatch(context: &Context, command: &Command) -> Result<ExitCode, CliError> 
         Command::Show(args) => show::run(context, args),
         Command::Diff(args) => diff::run(context, args),
         Command::Simulate(args) => simulate::run(context, args),
+        Command::Attach(args) => attach::attach(context, args),
+        Command::Detach(args) => attach::detach(context, args),
+        Command::Unload(args) => attach::unload(context, args),
+        Command::Doctor(args) => doctor::run(context, args),
         Command::Man(args) => man::run(context, args),
         Command::Completions(args) => completions::run(context, args),
         other => Err(not_in_this_build(other)),

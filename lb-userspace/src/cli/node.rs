@@ -48,6 +48,18 @@ pub fn paths(context: &Context) -> Result<Paths, CliError> {
     }
 }
 
+/// The paths as an agent.toml has them that has been read already.
+///
+/// # Errors
+///
+/// A relative path in it.
+pub fn paths_of(context: &Context, node: Option<&NodeConfig>) -> Result<Paths, CliError> {
+    match node {
+        Some(node) => context.with_node(&Overrides::from(node)),
+        None => Ok(context.paths.clone()),
+    }
+}
+
 /// The node to check a file for: agent.toml's, or on a host without one (an
 /// editor's, a build server) a stand-in, which is said on standard error.
 ///

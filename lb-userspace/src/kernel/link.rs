@@ -13,6 +13,7 @@ use std::path::Path;
 /// Commands of `enum bpf_cmd`
 /// (<https://github.com/torvalds/linux/blob/v6.1/include/uapi/linux/bpf.h>).
 mod command {
+    pub(super) const MAP_CREATE: libc::c_int = 0;
     pub(super) const OBJ_PIN: libc::c_int = 6;
     pub(super) const OBJ_GET: libc::c_int = 7;
     pub(super) const LINK_CREATE: libc::c_int = 28;
@@ -26,6 +27,11 @@ const BPF_XDP: u32 = 37;
 /// (<https://github.com/torvalds/linux/blob/v6.1/include/uapi/linux/if_link.h>).
 const GENERIC: u32 = 1 << 1;
 const NATIVE: u32 = 1 << 2;
+
+/// `BPF_MAP_TYPE_ARRAY` of `enum bpf_map_type`.
+const ARRAY: u32 = 2;
+/// `BPF_F_MMAPABLE`.
+pub(super) const MMAPABLE: u32 = 1 << 10;
 
 /// `union bpf_attr` as 32-bit words: all commands used here begin so, and the kernel wants the
 /// rest to be zero.
@@ -88,6 +94,11 @@ fn text(path: &Path) -> io::Result<CString> {
 pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
     let path = text(path)?;
     bpf(command::OBJ_GET, &Attr::path(&path, 0)).and_then(new_fd)
+}
+
+/// Makes an array of one 8-byte element, to see whether the kernel takes the flags.
+pub(super) fn create_array(flags: u32) -> io::Result<OwnedFd> {
+    bpf(command::MAP_CREATE, &Attr::new([ARRAY, 4, 8, 1, flags])).and_then(new_fd)
 }
 
 /// Pins a link.

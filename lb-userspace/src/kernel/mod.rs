@@ -6,6 +6,7 @@ pub mod attach;
 pub mod error;
 pub mod guard;
 pub mod image;
+pub mod inspect;
 mod link;
 pub mod maps;
 pub mod numbers;

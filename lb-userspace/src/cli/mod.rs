@@ -139,32 +139,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<ExitCode, CliError> 
         Command::Doctor(args) => doctor::run(context, args),
         Command::Man(args) => man::run(context, args),
         Command::Completions(args) => completions::run(context, args),
-        other => Err(not_in_this_build(other)),
     }
-}
-
-/// For commands whose part of the library is not linked in.
-fn not_in_this_build(command: &Command) -> CliError {
-    let name = match command {
-        Command::Agent(_) => "agent",
-        Command::Check(_) => "check",
-        Command::Apply(_) => "apply",
-        Command::Confirm(_) => "confirm",
-        Command::Revert(_) => "revert",
-        Command::Status(_) => "status",
-        Command::History(_) => "history",
-        Command::Show(_) => "show",
-        Command::Diff(_) => "diff",
-        Command::Simulate(_) => "simulate",
-        Command::Decap(_) => "decap",
-        Command::Attach(_) => "attach",
-        Command::Detach(_) => "detach",
-        Command::Unload(_) => "unload",
-        Command::Doctor(_) => "doctor",
-        Command::Man(_) => "man",
-        Command::Completions(_) => "completions",
-    };
-    CliError::internal(format!("this build has no `{name}`"))
 }
 
 /// The command tree, for man pages and completions.

@@ -124,11 +124,18 @@ impl Events {
                 return Event::Lost;
             };
             match messages.next().await {
-                Some(message) => {
-                    if let Some(event) = event(message) {
-                        return event;
-                    }
-                }
+                Some(message) => match event(message) {
+                    // What still waits is older than what will be read now, and would undo it.
+                    Some(Event::Lost) => match Self::open() {
+                        Ok(opened) => {
+                            *self = opened;
+                            return Event::Lost;
+                        }
+                        Err(_) => self.messages = None,
+                    },
+                    Some(event) => return event,
+                    None => {}
+                },
                 None => self.messages = None,
             }
         }

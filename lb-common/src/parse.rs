@@ -147,6 +147,9 @@ fn ipv6_extensions<F: Frame + ?Sized>(frame: &F, packet: &mut Packet) -> Result<
     if is_skipped_extension(protocol) {
         return Err(Skip::Extensions);
     }
+    if offset > frame.length() {
+        return Err(Skip::Runt);
+    }
     packet.flow.protocol = protocol;
     packet.payload_offset = offset as u16;
     Ok(())

@@ -268,6 +268,11 @@ fn extension_headers_do_not_lead_out_of_the_packet() {
     let mut frame = tcp_with(&chain(&[DESTINATION]), v6(), Flags::Syn, &[]);
     frame[55] = 200;
     assert_eq!(kind(&frame), Err(Skip::Runt));
+    // Nor to a fragment header that is not there.
+    let mut fragment = tcp_with(&chain(&[DESTINATION, FRAGMENT]), v6(), Flags::Syn, &[]);
+    assert_eq!(kind(&fragment), Ok(Kind::Fragment));
+    fragment[55] = 200;
+    assert_eq!(kind(&fragment), Err(Skip::Runt));
     // The same with bytes there, behind the end that the IPv6 header tells.
     let padded = [&frame[..], inner(&tcp(v6(), Flags::Syn, &[0; 2000]))].concat();
     assert_eq!(kind(&padded), Err(Skip::Runt));

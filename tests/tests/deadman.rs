@@ -356,3 +356,11 @@ fn an_overwritten_timer_under_trial_is_started_again_whatever_was_written() {
         stopped.due,
     );
 }
+
+#[test]
+fn a_private_copy_ticks_too() {
+    let bench = Bench::new();
+    until("a tick", || {
+        (bench.kernel.maps.control().expect("control").ticks > 1).then_some(())
+    });
+}

@@ -93,6 +93,8 @@ pub struct Maps {
     members: MappedArray<Member>,
     tables: MappedArray<Chunk>,
     flows: MappedArray<Bucket>,
+    /// Held open: the kernel stops the timer of a map that is neither pinned nor open.
+    _timer: Map,
 }
 
 fn array<T: aya::Pod>(
@@ -152,6 +154,7 @@ impl Maps {
             members: mapped(source, "MEMBERS")?,
             tables: mapped(source, "TABLES")?,
             flows: mapped(source, "FLOWS")?,
+            _timer: source.map(TIMER)?,
         })
     }
 

@@ -44,7 +44,7 @@ fn apply(
         .collect();
     show.command(&format!("lbguard {}", shown.join(" ")));
     let text = instance.expect(words, code)?;
-    show.output(&text);
+    Show::output(&text);
     Ok(text)
 }
 

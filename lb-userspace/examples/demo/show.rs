@@ -65,7 +65,7 @@ impl Show {
     }
 
     /// What a command printed.
-    pub fn output(&mut self, text: &str) {
+    pub fn output(text: &str) {
         for line in text.lines() {
             println!("    {line}");
         }

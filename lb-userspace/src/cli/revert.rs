@@ -23,10 +23,10 @@ pub fn run(context: &Context, args: &RevertArgs) -> Result<ExitCode, CliError> {
     if let Some(generation) = args.generation {
         let maps = Maps::open(&pins).map_err(CliError::internal)?;
         let record = maps.record().map_err(CliError::internal)?;
-        if let Some(record) = record {
-            if let Some(done) = to_generation(context, &paths, &guard, &record, generation)? {
-                return Ok(done);
-            }
+        if let Some(record) = record
+            && let Some(done) = to_generation(context, &paths, &guard, &record, generation)?
+        {
+            return Ok(done);
         }
     }
     go_back(context, &guard, 0)

@@ -14,11 +14,18 @@ use lb_userspace::kernel::stage::{Sealed, stage, verify};
 use lb_userspace::kernel::{KernelError, size};
 use zerocopy::{FromZeros, IntoBytes};
 
-/// Limits as the default policy has them.
+/// Limits as the default policy has them, but for the velocity: tests are quicker than people.
 pub const LIMITS: Limits = Limits {
+    digest: [0; 32],
     r1_ppm: 100_000,
     r2_ppm: 340_000,
     max_deadline_ms: 3_600_000,
+    flips: 0,
+    flip_every_ms: 0,
+    ejected_ppm: 1_000_000,
+    hard_events: 3,
+    reserved: 0,
+    spent_ns: 0,
 };
 
 /// The MAC address of the only next hop.
@@ -57,8 +64,13 @@ pub struct Bench {
 impl Bench {
     /// Loads the object, with one resolved next hop that every backend has.
     pub fn new() -> Self {
+        Self::with(LIMITS)
+    }
+
+    /// As [`Bench::new`], held to other limits.
+    pub fn with(limits: Limits) -> Self {
         let sizes = size::node(&node()).expect("sizes");
-        Self::of(Kernel::load_private(sizes, LIMITS).expect("load"))
+        Self::of(Kernel::load_private(sizes, limits).expect("load"))
     }
 
     /// As [`Bench::new`], pinned.

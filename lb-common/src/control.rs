@@ -50,6 +50,8 @@ pub mod control_flag {
     pub const TRIAL: u32 = 1;
     /// Forward flips are refused (K9).
     pub const FROZEN: u32 = 2;
+    /// The breaker has ended a trial, and nobody has acknowledged it yet (K8).
+    pub const LATCHED: u32 = 4;
 }
 
 /// Why the last trial or generation ended, [`ControlRecord::cause`].
@@ -143,14 +145,10 @@ pub struct ControlRecord {
     pub ended_generation: u64,
     /// User id that asked for the last end, or `u32::MAX` for the kernel.
     pub ended_by: u32,
-    /// Parts per million of a VIP's table up to which a change is R1.
-    pub r1_ppm: u32,
-    /// Parts per million up to which it is R2.
-    pub r2_ppm: u32,
-    /// Longest lease and confirm deadline that are accepted, ms.
-    pub max_deadline_ms: u32,
+    /// 1 = the trial's plan names VIPs that are removed: packets for them are no surprise.
+    pub removes: u32,
     /// Zero.
-    pub reserved: u64,
+    pub reserved: [u64; 2],
 }
 
 impl ControlRecord {

@@ -56,8 +56,8 @@ codes! {
     /// What a command asks. Arguments are [`Command::args`], in order.
     Op {
         /// Makes generation 0 (an empty sealed slot) if there is none, starts the timer, and takes
-        /// `session` as the one agent. Arguments: jiffies in 0.3 s, R1 ppm, R2 ppm, longest
-        /// deadline in ms. Payload: the [`Node`](crate::slot::Node), kept from the first call.
+        /// `session` as the one agent. Argument: jiffies in 0.3 s. Payload: the
+        /// [`Node`](crate::slot::Node), kept from the first call.
         Start = 1,
         /// Takes a free slot as SHADOW. Arguments: generation. Payload: [`BeginPut`].
         Begin = 2,
@@ -83,7 +83,8 @@ codes! {
         /// and members that were meant to be there. Reply: class, ppm moved, added, removed.
         Seal = 12,
         /// Puts SHADOW on trial. Arguments: share, salt, lease in ms (0 = none), deadline in ms,
-        /// short change id. `base` must be ACTIVE's generation.
+        /// short change id, with bit 32 set if the plan names removed VIPs. `base` must be ACTIVE's
+        /// generation.
         Trial = 13,
         /// Renews the lease of a trial. Argument: ms.
         Lease = 14,
@@ -106,6 +107,12 @@ codes! {
         Sweep = 21,
         /// Frees the number of a member that no slot has had for a whole sweep. Argument: member.
         FreeMember = 22,
+        /// Sets the limits, with no trial on. Payload: a [`Policy`](crate::policy::Policy).
+        SetPolicy = 23,
+        /// K9: 1 refuses forward flips, 0 allows them again. Freezing needs no session.
+        Freeze = 24,
+        /// K8: clears the latch. Argument: 0; with 1 it is set (an agent restores it at a restart).
+        Ack = 25,
     }
 }
 
@@ -177,6 +184,15 @@ codes! {
         /// The flow table has not been swept since the member left. Details: member, sweeps done,
         /// sweeps needed.
         Unswept = 30,
+        /// K6: too many trials in too short a time. Detail: ms to wait.
+        Velocity = 31,
+        /// K8: the breaker has tripped and nobody has acknowledged it.
+        Latched = 32,
+        /// K10: health would take too much of a pool out. Details: member, backends down, backends,
+        /// share allowed in ppm.
+        TooManyDown = 33,
+        /// No policy has been set.
+        NoPolicy = 34,
     }
 }
 

@@ -5,6 +5,7 @@
 //! two tables and [`classify`] over the sum.
 
 use crate::guard::Refusal;
+use crate::policy::HardEvents;
 use crate::slot::{
     CHUNK_ENTRIES, Chunk, Member, NextHop, PoolEntry, forward_mode, member_state, next_hop_flag,
 };
@@ -176,6 +177,52 @@ pub const fn judge_pool(pool: u16, entry: &PoolEntry, tally: &Tally) -> Verdict 
     Ok(())
 }
 
+/// K6: whether one more trial may begin now, as a token bucket kept in one number (GCRA): `spent`
+/// is the time up to which trials are spent, `burst` may begin at once, and one more every `every_ns`.
+///
+/// # Returns
+/// The new `spent`, or the ns to wait.
+#[inline(always)]
+pub const fn velocity(spent: u64, now: u64, burst: u32, every_ns: u64) -> Result<u64, u64> {
+    if every_ns == 0 {
+        return Ok(spent);
+    }
+    // Both are bounded where the policy is set; BPF has no multiplication that saturates.
+    let ahead = every_ns.wrapping_mul(burst as u64);
+    let full = now.saturating_sub(ahead);
+    let start = if spent < full { full } else { spent };
+    let next = start.saturating_add(every_ns);
+    if next > now {
+        Err(next - now)
+    } else {
+        Ok(next)
+    }
+}
+
+/// K10: whether one more of `members` backends may be taken out by health when `down` are already:
+/// the first always, then up to the share.
+#[inline(always)]
+pub const fn may_eject(down: u32, members: u32, share_ppm: u32) -> bool {
+    let after = down as u64 + 1;
+    after <= 1 || after * MILLION <= members as u64 * share_ppm as u64
+}
+
+/// K8: whether hard events of the new arm end a trial: enough of them, from as many sources, and
+/// none in control.
+#[inline(always)]
+pub const fn trips(new: &HardEvents, control: &HardEvents, limit: u32) -> bool {
+    limit != 0 && new.events >= limit as u64 && ones(new.sources) >= limit && control.events == 0
+}
+
+/// Bits that are set; BPF has no instruction for it.
+#[inline(always)]
+const fn ones(word: u64) -> u32 {
+    let pairs = word - ((word >> 1) & 0x5555_5555_5555_5555);
+    let fours = (pairs & 0x3333_3333_3333_3333) + ((pairs >> 2) & 0x3333_3333_3333_3333);
+    let bytes = (fours + (fours >> 4)) & 0x0f0f_0f0f_0f0f_0f0f;
+    (bytes.wrapping_mul(0x0101_0101_0101_0101) >> 56) as u32
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -294,6 +341,64 @@ mod tests {
         ];
         for (step, class) in cases {
             assert_eq!(classify(&step, 100_000, 340_000), class, "{step:?}");
+        }
+    }
+
+    #[test]
+    fn velocity_is_a_bucket() {
+        let (burst, every) = (3, 1_000);
+        let (mut spent, mut now) = (0, 1_000_000);
+        for _ in 0..3 {
+            spent = velocity(spent, now, burst, every).unwrap();
+        }
+        assert_eq!(velocity(spent, now, burst, every), Err(1_000));
+        now += 999;
+        assert_eq!(velocity(spent, now, burst, every), Err(1));
+        now += 1;
+        spent = velocity(spent, now, burst, every).unwrap();
+        assert!(velocity(spent, now, burst, every).is_err());
+        assert_eq!(velocity(77, 0, 0, 0), Ok(77), "no limit");
+    }
+
+    #[test]
+    fn hard_events_need_sources_and_a_clean_control() {
+        let events = |events, sources| HardEvents { events, sources };
+        let clean = HardEvents::default();
+        assert!(trips(&events(3, 0b111), &clean, 3));
+        assert!(!trips(&events(3, 0b11), &clean, 3), "two sources");
+        assert!(!trips(&events(2, 0b111), &clean, 3), "two events");
+        assert!(
+            !trips(&events(9, u64::MAX), &events(1, 1), 3),
+            "control has it too"
+        );
+        assert!(!trips(&events(9, u64::MAX), &clean, 0), "off");
+    }
+
+    proptest! {
+        #[test]
+        fn never_more_than_the_bucket_holds(burst in 1u32..20, every in 1u64..1_000, steps in proptest::collection::vec(0u64..500, 1..200)) {
+            let (mut spent, mut now, mut begun) = (0u64, 1_000_000u64, 0u64);
+            let started = now;
+            for step in steps {
+                now += step;
+                if let Ok(next) = velocity(spent, now, burst, every) {
+                    spent = next;
+                    begun += 1;
+                }
+            }
+            prop_assert!(begun <= u64::from(burst) + (now - started) / every);
+        }
+
+        #[test]
+        fn ejection_keeps_its_share(down in 0u32..200, members in 1u32..200, share in 0u32..=1_000_000) {
+            let may = may_eject(down, members, share);
+            let expected = down == 0 || f64::from(down + 1) / f64::from(members) <= f64::from(share) / 1e6 + 1e-9;
+            prop_assert_eq!(may, expected);
+        }
+
+        #[test]
+        fn ones_are_counted(word: u64) {
+            prop_assert_eq!(ones(word), word.count_ones());
         }
     }
 

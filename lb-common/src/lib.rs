@@ -28,6 +28,7 @@ pub mod packet;
 pub mod parse;
 #[cfg(feature = "user")]
 mod pod;
+pub mod policy;
 pub mod probe;
 pub mod slot;
 pub mod wire;

@@ -2,6 +2,7 @@
 
 use crate::control::{Control, ControlRecord};
 use crate::counter::{MemberCounters, Reasons, VipCounters};
+use crate::policy::{HardEvents, Policy};
 use crate::slot::{Member, NextHop, Node, PoolEntry, SlotHeader, TableHeader, VipEntry};
 
 macro_rules! pods {
@@ -17,10 +18,12 @@ macro_rules! pods {
 pods!(
     Control,
     ControlRecord,
+    HardEvents,
     Member,
     MemberCounters,
     NextHop,
     Node,
+    Policy,
     PoolEntry,
     Reasons,
     SlotHeader,

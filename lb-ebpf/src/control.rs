@@ -27,6 +27,8 @@ pub struct View {
     pub salt: u64,
     /// Short id of the change on trial, 0 without.
     pub change: u32,
+    /// Whether the trial's plan names removed VIPs.
+    pub removes: bool,
     /// Age counter of the flow table.
     pub age: u32,
 }
@@ -100,6 +102,7 @@ fn of_record(record: &ControlRecord, age: u32) -> View {
         share: record.share,
         salt: record.salt,
         change: if trial { u32::from(record.change) } else { 0 },
+        removes: trial && record.removes != 0,
         age,
     }
 }

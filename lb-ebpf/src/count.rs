@@ -1,9 +1,13 @@
 //! Counting: per CPU, so that no increment waits for another CPU.
 
-use lb_common::TEST_SET;
-use lb_common::counter::{MemberCounters, Reason, VipCounters};
+use core::intrinsics::{AtomicOrdering, atomic_or, atomic_xadd};
 
-use crate::maps::{MEMBER_COUNTS, MEMBERS_MAX, REASON_COUNTS, VIP_COUNTS, VIPS_MAX};
+use lb_common::TEST_SET;
+use lb_common::address::Address;
+use lb_common::counter::{MemberCounters, Reason, VipCounters};
+use lb_common::hash;
+
+use crate::maps::{HARD_EVENTS, TAG_KEY, MEMBER_COUNTS, MEMBERS_MAX, REASON_COUNTS, VIP_COUNTS, VIPS_MAX};
 
 /// The counter set of a packet: its slot's, or that of test runs.
 #[inline(always)]
@@ -47,5 +51,18 @@ pub fn member(set: u32, member: u32, change: impl FnOnce(&mut MemberCounters)) {
     if let Some(counters) = MEMBER_COUNTS.get_ptr_mut(set * limit + member) {
         // SAFETY: as above.
         change(unsafe { &mut *counters });
+    }
+}
+
+/// Counts a hard event of a slot: one that is never right, from this source.
+#[inline(always)]
+pub fn hard_event(slot: u32, source: &Address) {
+    if let Some(events) = HARD_EVENTS.get_ptr_mut(slot) {
+        let bit = 1u64 << (hash::address(TAG_KEY.load(), source) & 63);
+        // SAFETY: aligned words of a map element, changed atomically.
+        unsafe {
+            atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*events).events, 1);
+            atomic_or::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*events).sources, bit);
+        }
     }
 }

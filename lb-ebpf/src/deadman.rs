@@ -9,11 +9,12 @@ use core::ffi::c_void;
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use aya_ebpf::helpers::generated::{bpf_timer_init, bpf_timer_set_callback, bpf_timer_start};
-use lb_common::control::{Cause, control_flag};
+use lb_common::control::{Cause, ControlRecord, control_flag};
 use lb_common::flow::{AGE_NS_SHIFT, AGES};
+use lb_common::invariant::trips;
 
 use crate::control::{self, Writer};
-use crate::maps::{CONTROL, TIMER};
+use crate::maps::{CONTROL, HARD_EVENTS, POLICY, TIMER};
 
 /// Time between ticks.
 const TICK_NS: u64 = 100_000_000;
@@ -113,6 +114,14 @@ fn end_overdue(writer: &Writer, now: u64) -> u64 {
     if record.flags & control_flag::TRIAL == 0 {
         return TICK_NS;
     }
+    if record.overdue(now) == Cause::None && tripped(record) {
+        writer.publish(|record| {
+            let mut over = record.trial_over(Cause::Breaker, u32::MAX, now);
+            over.flags |= control_flag::LATCHED;
+            over
+        });
+        return TICK_NS;
+    }
     match record.overdue(now) {
         Cause::None => until_next(record.deadline_ns, now).min(until_next(record.lease_ns, now)),
         cause => {
@@ -120,6 +129,19 @@ fn end_overdue(writer: &Writer, now: u64) -> u64 {
             TICK_NS
         }
     }
+}
+
+/// K8: hard events in the new arm, and none in control.
+#[inline(always)]
+fn tripped(record: &ControlRecord) -> bool {
+    let (Some(policy), Some(new), Some(control)) = (
+        POLICY.get(0),
+        HARD_EVENTS.get(u32::from(record.shadow)),
+        HARD_EVENTS.get(u32::from(record.active)),
+    ) else {
+        return false;
+    };
+    trips(new, control, policy.hard_events)
 }
 
 /// Time to the next tick, so that a deadman fires when it is due and not up to a tick later.

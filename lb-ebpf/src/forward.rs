@@ -115,6 +115,9 @@ fn forward(ctx: &XdpContext, view: &View, packet: &Packet, asked: Option<Asked>)
     let flows = !matches!(asked, Some(Asked { no_flows: true, .. }));
     let probed = asked.is_some();
     let choice = pick::pick(view, packet, flows);
+    if view.trial && !probed {
+        watch(view, packet, choice.reason, choice.slot);
+    }
     let vip = choice.vip.map_or(0, |vip| u32::from(vip.vip) + 1);
     let mut outcome = Outcome {
         vip,
@@ -130,11 +133,27 @@ fn forward(ctx: &XdpContext, view: &View, packet: &Packet, asked: Option<Asked>)
     };
     let sent = rewrite::send(ctx, packet, member, choice.hash);
     count(set, packet, vip, &choice, &sent);
+    if view.trial && !probed {
+        watch(view, packet, sent.reason, choice.slot);
+    }
     outcome.reason = sent.reason;
     outcome.member = choice.member_id;
     outcome.followed = choice.followed;
     outcome.interface = sent.interface;
     outcome
+}
+
+/// K8: during a trial, notes what is never right.
+#[inline(always)]
+fn watch(view: &View, packet: &Packet, reason: Reason, slot: u32) {
+    let hard = match reason {
+        Reason::NoBackend | Reason::NoNextHop | Reason::Broken => true,
+        Reason::Tombstone => !view.removes,
+        _ => false,
+    };
+    if hard {
+        count::hard_event(slot, &packet.flow.source);
+    }
 }
 
 #[inline(always)]

@@ -10,6 +10,7 @@ use aya_ebpf::macros::btf_map;
 use lb_common::control::{Control, ControlRecord, RECORDS};
 use lb_common::counter::{MemberCounters, Reasons, VipCounters};
 use lb_common::flow::Bucket;
+use lb_common::policy::{HardEvents, Policy};
 use lb_common::slot::{
     Chunk, FILTER_WORDS, Member, Name, NextHop, Node, PoolEntry, SlotHeader, TableHeader, VipEntry,
 };
@@ -24,6 +25,12 @@ pub static CONTROL: Array<Control, 1> = Array::new();
 /// What this object was loaded with, for whoever comes later.
 #[btf_map]
 pub static NODE: Array<Node, 1> = Array::new();
+/// What every change is held to.
+#[btf_map]
+pub static POLICY: Array<Policy, 1> = Array::new();
+/// Hard events, by slot.
+#[btf_map]
+pub static HARD_EVENTS: Array<HardEvents, SLOTS> = Array::new();
 /// Control records, a ring.
 #[btf_map]
 pub static RECORDS_RING: Array<ControlRecord, RECORDS> = Array::new();

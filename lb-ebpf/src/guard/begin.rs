@@ -35,7 +35,6 @@ pub fn start(call: &Call<'_>, detail: &mut Detail) -> Outcome {
         (*control).stale_after = jiffies().wrapping_add(patience);
     }
     let first = call.writer.record().is_none();
-    let limits = (call.arg(1), call.arg(2), call.arg(3));
     let session = call.session();
     call.writer.publish(|mut record| {
         if first {
@@ -46,9 +45,6 @@ pub fn start(call: &Call<'_>, detail: &mut Detail) -> Outcome {
             };
         }
         record.session = session;
-        if record.flags & control_flag::TRIAL == 0 {
-            (record.r1_ppm, record.r2_ppm, record.max_deadline_ms) = limits;
-        }
         record
     });
     deadman::start();

@@ -1,12 +1,14 @@
 //! Members of a slot, and the overlays: their state and their next hops.
 
 use aya_ebpf::programs::XdpContext;
+use lb_common::invariant::may_eject;
 use lb_common::guard::{COMMAND_LEN, HOPS, MemberPut, PUTS, Refusal};
 use lb_common::slot::{Member, Name, NextHop, PoolEntry, SlotHeader, member_state, slot_state};
 use lb_common::wire::Frame;
 
 use super::begin::cleared;
-use super::walk::Records;
+use super::policy;
+use super::walk::{Records, walk};
 use super::{Call, Detail, Outcome, Shadow, shadow};
 use crate::maps::{self, MEMBER_NAMES, MEMBERS, NEXT_HOPS, NEXT_HOPS_MAX};
 use crate::packet::XdpFrame;
@@ -188,10 +190,61 @@ pub fn set_member(call: &Call<'_>, detail: &mut Detail) -> Outcome {
         if (*member).identity == 0 {
             return Err(Refusal::OutOfRange);
         }
+        if state == u32::from(member_state::DOWN) && (*member).state != member_state::DOWN {
+            bounded_churn(call, &*member, detail)?;
+        }
         (&raw mut (*member).next_hop).write_volatile(hop as u16);
         (&raw mut (*member).state).write_volatile(state as u8);
     }
     Ok(())
+}
+
+/// What counting the backends of a pool carries.
+struct Census {
+    first: u32,
+    bit: u32,
+    pool: u32,
+    members: u32,
+    down: u32,
+}
+
+/// K10: health may take one backend of a pool out at once, and then no more than a share.
+#[inline(always)]
+fn bounded_churn(call: &Call<'_>, member: &Member, detail: &mut Detail) -> Outcome {
+    let active = u32::from(call.record()?.active);
+    if u32::from(member.slots) & (1 << active) == 0 {
+        return Ok(());
+    }
+    let pool = maps::pool(active, u32::from(member.pool)).ok_or(Refusal::OutOfRange)?;
+    let policy = policy::held()?;
+    // SAFETY: map elements under the lock.
+    let (first, limit, share) =
+        unsafe { ((*pool).member_base, (*pool).member_limit, (*policy).ejected_ppm) };
+    let bit = 1 << active;
+    let mut census = Census { first, bit, pool: u32::from(member.pool), members: 0, down: 0 };
+    walk(limit, take_census, &mut census)?;
+    if may_eject(census.down, census.members, share) {
+        return Ok(());
+    }
+    detail[1] = u64::from(census.down);
+    detail[2] = u64::from(census.members);
+    detail[3] = u64::from(share);
+    Err(Refusal::TooManyDown)
+}
+
+extern "C" fn take_census(turn: u32, census: *mut Census) -> i64 {
+    // SAFETY: what `walk` was given.
+    let census = unsafe { &mut *census };
+    let Some(member) = MEMBERS.get(census.first.wrapping_add(turn).wrapping_add(1)) else {
+        return 1;
+    };
+    if u32::from(member.slots) & census.bit != 0 && u32::from(member.pool) == census.pool {
+        census.members = census.members.wrapping_add(1);
+        if member.state == member_state::DOWN {
+            census.down = census.down.wrapping_add(1);
+        }
+    }
+    0
 }
 
 const _: () = assert!(PUTS == RECORD_MASK as usize + 1 && HOPS == PUTS);

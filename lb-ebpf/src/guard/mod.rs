@@ -6,6 +6,7 @@
 
 mod begin;
 mod members;
+mod policy;
 mod pools;
 mod seal;
 mod sweep;
@@ -162,7 +163,7 @@ fn obey(ctx: &XdpContext, detail: &mut Detail) -> Outcome {
 /// One writer: ops that change a configuration need the session that `Start` named.
 #[inline(always)]
 fn permitted(call: &Call<'_>, op: Op) -> Outcome {
-    if matches!(op, Op::Start | Op::Revert | Op::Clock) {
+    if matches!(op, Op::Start | Op::Revert | Op::Clock | Op::Freeze) {
         return Ok(());
     }
     let session = call.session();
@@ -199,6 +200,9 @@ fn dispatch(call: &Call<'_>, op: Op, detail: &mut Detail) -> Outcome {
             Ok(())
         }
         Op::Sweep => sweep::sweep(call, detail),
+        Op::SetPolicy => policy::set_policy(call, detail),
+        Op::Freeze => policy::freeze(call),
+        Op::Ack => policy::acknowledge(call),
         Op::FreeMember => sweep::free_member(call, detail),
     }
 }

@@ -6,6 +6,7 @@ use lb_common::invariant::{MILLION, Step, classify, moved, ppm};
 use lb_common::slot::{CHUNK_ENTRIES, PoolEntry, VipEntry, chunks, slot_state, vip_kind};
 
 use super::begin::stale_base;
+use super::policy;
 use super::walk::walk;
 use super::{Call, Detail, Outcome, Shadow, shadow};
 use crate::control::now;
@@ -178,6 +179,9 @@ pub fn seal(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     // SAFETY: a map element under the lock.
     let header = unsafe { &mut *shadow.header };
     header.vips_removed = removed.count;
+    let policy = policy::held()?;
+    // SAFETY: an element of the policy map under the lock.
+    let (r1_ppm, r2_ppm) = unsafe { ((*policy).r1_ppm, (*policy).r2_ppm) };
     let step = Step {
         added: header.vips_added,
         removed: header.vips_removed,
@@ -185,7 +189,7 @@ pub fn seal(call: &Call<'_>, detail: &mut Detail) -> Outcome {
         encap: header.encap_changed,
         moved_ppm: header.moved_ppm,
     };
-    header.class = classify(&step, record.r1_ppm, record.r2_ppm) as u32;
+    header.class = classify(&step, r1_ppm, r2_ppm) as u32;
     header.sealed_ns = now();
     header.state = slot_state::SEALED;
     let generation = header.generation;

@@ -3,15 +3,20 @@
 use lb_common::control::{Cause, ControlRecord, NO_SLOT, SHARE_ALL, control_flag};
 use lb_common::flow::MAX_CHANGE;
 use lb_common::guard::Refusal;
-use lb_common::invariant::Class;
+use lb_common::SLOTS;
+use lb_common::invariant::{Class, velocity};
+use lb_common::policy::{HardEvents, Policy};
 use lb_common::slot::slot_state;
 
 use super::begin::stale_base;
-use super::{Call, Detail, Outcome, shadow};
+use super::{policy, Call, Detail, Outcome, shadow};
 use crate::control::now;
 use crate::deadman;
+use crate::maps::HARD_EVENTS;
 
 const NS_PER_MS: u64 = 1_000_000;
+/// Bit of the change argument: the plan names removed VIPs.
+const REMOVES: u64 = 1 << 32;
 
 /// `Op::Trial`.
 #[inline(never)]
@@ -21,6 +26,9 @@ pub fn trial(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     if record.flags & control_flag::FROZEN != 0 {
         return Err(Refusal::Frozen);
     }
+    if record.flags & control_flag::LATCHED != 0 {
+        return Err(Refusal::Latched);
+    }
     stale_base(call, record, detail)?;
     // SAFETY: a map element under the lock.
     let (base, class) = unsafe { ((*shadow.header).base, (*shadow.header).class) };
@@ -28,6 +36,11 @@ pub fn trial(call: &Call<'_>, detail: &mut Detail) -> Outcome {
         detail[0] = record.active_generation;
         detail[1] = base;
         return Err(Refusal::StaleBase);
+    }
+    // What has ended is final: a retry is a new change.
+    if record.ended_ns != 0 && record.ended_generation == record.shadow_generation {
+        detail[0] = u64::from(slot_state::EMPTY);
+        return Err(Refusal::SlotState);
     }
     let (share, salt) = (call.arg(0), call.arg64(1));
     let (lease_ms, deadline_ms, change) = (call.arg64(2), call.arg64(3), call.arg(4));
@@ -43,12 +56,16 @@ pub fn trial(call: &Call<'_>, detail: &mut Detail) -> Outcome {
         detail[0] = u64::from(class);
         return Err(Refusal::NeedsDeadmen);
     }
-    let longest = u64::from(record.max_deadline_ms);
+    let policy = policy::held()?;
+    // SAFETY: an element of the policy map under the lock.
+    let longest = u64::from(unsafe { (*policy).max_deadline_ms });
     within(deadline_ms, longest, detail)?;
     if lease_ms != 0 {
         within(lease_ms, longest, detail)?;
     }
     let now = now();
+    spend(policy, now, detail)?;
+    clear_hard_events();
     let due = |ms: u64| {
         if ms == 0 {
             0
@@ -64,11 +81,41 @@ pub fn trial(call: &Call<'_>, detail: &mut Detail) -> Outcome {
         lease_ns: due(lease_ms),
         deadline_ns: due(deadline_ms),
         cause: Cause::None as u32,
+        removes: u32::from(call.arg64(4) & REMOVES != 0),
         ..record
     });
     // The timer may have been stopped from outside while nothing depended on it.
     deadman::start();
     Ok(())
+}
+
+/// K6: takes one trial out of the bucket.
+#[inline(always)]
+fn spend(policy: *mut Policy, now: u64, detail: &mut Detail) -> Outcome {
+    // SAFETY: an element of the policy map under the lock.
+    let held = unsafe { &mut *policy };
+    let every_ns = u64::from(held.flip_every_ms).wrapping_mul(NS_PER_MS);
+    match velocity(held.spent_ns, now, held.flips, every_ns) {
+        Ok(spent_ns) => {
+            held.spent_ns = spent_ns;
+            Ok(())
+        }
+        Err(wait_ns) => {
+            detail[0] = wait_ns / NS_PER_MS + 1;
+            Err(Refusal::Velocity)
+        }
+    }
+}
+
+/// Hard events count from the beginning of a trial, in both arms.
+#[inline(always)]
+fn clear_hard_events() {
+    for slot in 0..SLOTS as u32 {
+        if let Some(events) = HARD_EVENTS.get_ptr_mut(slot) {
+            // SAFETY: a map element; packets may add one meanwhile, and none matters before a trial.
+            unsafe { events.write(HardEvents { events: 0, sources: 0 }) };
+        }
+    }
 }
 
 #[inline(always)]
@@ -101,9 +148,11 @@ fn living(call: &Call<'_>, detail: &mut Detail) -> Result<&'static ControlRecord
 /// `Op::Lease`.
 #[inline(never)]
 pub fn lease(call: &Call<'_>, detail: &mut Detail) -> Outcome {
-    let record = living(call, detail)?;
+    living(call, detail)?;
     let ms = call.arg64(0);
-    within(ms, u64::from(record.max_deadline_ms), detail)?;
+    // SAFETY: an element of the policy map under the lock.
+    let longest = u64::from(unsafe { (*policy::held()?).max_deadline_ms });
+    within(ms, longest, detail)?;
     let due = now().wrapping_add(ms.wrapping_mul(NS_PER_MS));
     call.writer.publish(|record| ControlRecord {
         lease_ns: due,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::Digest;
+
 /// Checked content of `policy.toml`; [`Policy::default`] when there is no such file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -15,6 +17,21 @@ pub struct Policy {
     pub r1_moved: u8,
     /// Class R2 up to this share, in percent; beyond is R3.
     pub r2_moved: u8,
+    /// Changes that may be put on trial at once; then one more each [`Policy::change_every`].
+    pub changes: u32,
+    /// See [`Policy::changes`]; going back is always free.
+    pub change_every: Duration,
+    /// Share of a pool's backends that health may take out, in percent; one always.
+    pub ejected_max: u8,
+    /// Hard events in the new arm, from as many sources, that end a trial; 0 = off.
+    pub hard_events: u32,
+}
+
+impl Policy {
+    /// SHA-256 over every limit: what `status` shows and the journal records.
+    pub fn digest(&self) -> Digest {
+        Digest::of(format!("{self:?}").as_bytes())
+    }
 }
 
 impl Default for Policy {
@@ -25,6 +42,10 @@ impl Default for Policy {
             confirm_within_max: Duration::from_hours(1),
             r1_moved: 10,
             r2_moved: 34,
+            changes: 10,
+            change_every: Duration::from_secs(30),
+            ejected_max: 50,
+            hard_events: 3,
         }
     }
 }

@@ -58,6 +58,14 @@ fn read_limits(mut section: Section<'_>, log: &mut TextLog<'_>) -> Option<Policy
         .as_ref()
         .and_then(|e| e.integer(log, 0, 100))
         .unwrap_or(default.r2_moved);
+    let changes = s.take(log, "changes", "changes = 10");
+    let changes = changes.and_then(|e| e.integer(log, 1, 1000));
+    let every = s.take(log, "change_every", "change_every = \"30s\"");
+    let every = every.and_then(|e| e.duration(log, Duration::from_millis(1), longest));
+    let ejected = s.take(log, "ejected_max", "ejected_max = 50");
+    let ejected = ejected.and_then(|e| e.integer(log, 0, 100));
+    let hard = s.take(log, "hard_events", "hard_events = 3");
+    let hard = hard.and_then(|e| e.integer(log, 0, 64));
     let at = section.offset();
     section.finish(log);
     if r2 < r1 {
@@ -75,5 +83,9 @@ fn read_limits(mut section: Section<'_>, log: &mut TextLog<'_>) -> Option<Policy
         confirm_within_max: max,
         r1_moved: r1,
         r2_moved: r2,
+        changes: changes.unwrap_or(default.changes),
+        change_every: every.unwrap_or(default.change_every),
+        ejected_max: ejected.unwrap_or(default.ejected_max),
+        hard_events: hard.unwrap_or(default.hard_events),
     })
 }

@@ -6,6 +6,7 @@ use aya::maps::{Array, Map, MapData, PerCpuArray};
 use lb_common::control::{Control, ControlRecord, place};
 use lb_common::counter::{MemberCounters, Reasons, VipCounters};
 use lb_common::flow::Bucket;
+use lb_common::policy::{HardEvents, Policy};
 use lb_common::slot::{
     Chunk, Member, Name, NextHop, Node, PoolEntry, SlotHeader, TableHeader, VipEntry,
 };
@@ -16,8 +17,10 @@ use super::pins::Pins;
 use crate::sys::MappedArray;
 
 /// Every map of the object but the timer's, all frozen.
-pub const FROZEN: [&str; 20] = [
+pub const FROZEN: [&str; 22] = [
     "CONTROL",
+    "POLICY",
+    "HARD_EVENTS",
     "NODE",
     "RECORDS_RING",
     "SLOT_HEADERS",
@@ -78,6 +81,8 @@ fn lacking(name: &'static str, why: impl ToString) -> KernelError {
 pub struct Maps {
     control: Array<MapData, Control>,
     node: Array<MapData, Node>,
+    policy: Array<MapData, Policy>,
+    hard_events: Array<MapData, HardEvents>,
     records: Array<MapData, ControlRecord>,
     headers: Array<MapData, SlotHeader>,
     pools: Array<MapData, PoolEntry>,
@@ -139,6 +144,8 @@ impl Maps {
         Ok(Self {
             control: array(source, "CONTROL")?,
             node: array(source, "NODE")?,
+            policy: array(source, "POLICY")?,
+            hard_events: array(source, "HARD_EVENTS")?,
             records: array(source, "RECORDS_RING")?,
             headers: array(source, "SLOT_HEADERS")?,
             pools: array(source, "POOLS")?,
@@ -187,6 +194,18 @@ impl Maps {
     /// What the object was loaded with.
     pub fn node(&self) -> Result<Node, KernelError> {
         self.node.get(&0, 0).map_err(|e| lacking("NODE", e))
+    }
+
+    /// What every change is held to.
+    pub fn policy(&self) -> Result<Policy, KernelError> {
+        self.policy.get(&0, 0).map_err(|e| lacking("POLICY", e))
+    }
+
+    /// Hard events of a slot since the last trial began.
+    pub fn hard_events(&self, slot: u8) -> Result<HardEvents, KernelError> {
+        self.hard_events
+            .get(&u32::from(slot), 0)
+            .map_err(|e| lacking("HARD_EVENTS", e))
     }
 
     /// Header of a slot.

@@ -8,7 +8,7 @@ use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::programs::XdpAttachType;
 use lb_common::SLOTS;
-use lb_common::guard::Op;
+use lb_common::guard::{Op, Refusal};
 use lb_common::slot::Node;
 use zerocopy::IntoBytes;
 
@@ -33,16 +33,8 @@ pub struct Kernel {
     pub node: Node,
 }
 
-/// What the guard is told at start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Share of a VIP's table up to which a change is R1, ppm.
-    pub r1_ppm: u32,
-    /// Share up to which it is R2, ppm.
-    pub r2_ppm: u32,
-    /// Longest lease and confirm deadline, ms.
-    pub max_deadline_ms: u32,
-}
+/// What every change is held to, as the guard keeps it.
+pub use lb_common::policy::Policy as Limits;
 
 impl Kernel {
     /// Loads a copy of its own: unpinned, attached nowhere, gone when dropped.
@@ -100,13 +92,15 @@ impl Kernel {
     fn started(mut self, limits: Limits) -> Result<Self, KernelError> {
         let session = draw()?;
         self.guard.set_session(session);
-        let args = [
-            patience(&self)?,
-            u64::from(limits.r1_ppm),
-            u64::from(limits.r2_ppm),
-            u64::from(limits.max_deadline_ms),
-        ];
+        let args = [patience(&self)?];
         self.guard.call(Op::Start, 0, &args, self.node.as_bytes())?;
+        match self.guard.call(Op::SetPolicy, 0, &[], limits.as_bytes()) {
+            // The policy that holds stays for as long as its trial.
+            Err(KernelError::Refused(refused)) if refused.refusal == Refusal::TrialOn => {}
+            outcome => {
+                outcome?;
+            }
+        }
         Ok(self)
     }
 }

@@ -123,6 +123,20 @@ fn sentence(refusal: Refusal, d: &[u64; 7]) -> String {
             )
         }
         Refusal::Unswept => format!("backend number {} may still be named by a flow", d[0]),
+        Refusal::Velocity => format!(
+            "too many changes in too short a time (K6); the next may begin in {} s",
+            d[0].div_ceil(1000)
+        ),
+        Refusal::Latched => "the breaker has ended a trial and nobody has acknowledged it (K8); \
+                             look at `lbguard history`, then run `lbguard ack`"
+            .to_owned(),
+        Refusal::TooManyDown => format!(
+            "{} of the pool's {} backends are down already, and no more than {} may be (K10)",
+            d[1],
+            d[2],
+            percent(d[3])
+        ),
+        Refusal::NoPolicy => "no policy has been set; start `lbguard agent`".to_owned(),
         Refusal::Kernel => "a kernel helper failed".to_owned(),
     }
 }

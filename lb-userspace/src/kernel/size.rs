@@ -1,5 +1,7 @@
 //! From `agent.toml` to the sizes and keys that the object is loaded with.
 
+use std::time::Duration;
+
 use lb_common::address::Address;
 use lb_common::flow::{BUCKET_ENTRIES, MAX_BUCKETS};
 use lb_common::slot::{CHUNK_ENTRIES, Node};
@@ -65,9 +67,16 @@ fn source_v6(config: &NodeConfig) -> ([u32; 4], u32) {
 /// What `policy.toml` tells the guard.
 pub fn limits(policy: &Policy) -> Limits {
     let ppm = |percent: u8| u32::from(percent).saturating_mul(10_000);
+    let millis = |span: Duration| u32::try_from(span.as_millis()).unwrap_or(u32::MAX);
     Limits {
+        digest: policy.digest().0,
         r1_ppm: ppm(policy.r1_moved),
         r2_ppm: ppm(policy.r2_moved),
-        max_deadline_ms: u32::try_from(policy.confirm_within_max.as_millis()).unwrap_or(u32::MAX),
+        max_deadline_ms: millis(policy.confirm_within_max),
+        flips: policy.changes,
+        flip_every_ms: millis(policy.change_every),
+        ejected_ppm: ppm(policy.ejected_max),
+        hard_events: policy.hard_events,
+        ..Limits::default()
     }
 }

@@ -6,14 +6,19 @@ use super::address::{ENCAP_SOURCE_V4, ENCAP_SOURCE_V6};
 use super::build::Lab;
 use super::error::{Context as _, LabError};
 
-/// Writes `etc/lbguard/agent.toml` below the lab's root; paths follow `--root`.
+/// Writes `etc/lbguard/agent.toml` and `policy.toml` below the lab's root; paths follow `--root`.
 pub(super) fn write_agent_toml(lab: &Lab) -> Result<(), LabError> {
     let directory = lab.root().join("etc/lbguard");
     fs::create_dir_all(&directory).context(|| directory.display().to_string())?;
     let file = directory.join("agent.toml");
     let text = agent_toml(lab.balancer().interface());
-    fs::write(&file, text).context(|| file.display().to_string())
+    fs::write(&file, text).context(|| file.display().to_string())?;
+    let file = directory.join("policy.toml");
+    fs::write(&file, POLICY_TOML).context(|| file.display().to_string())
 }
+
+/// Tests make more changes in a second than an operator in a day.
+const POLICY_TOML: &str = "version = 1\n[limits]\nchanges = 1000\nchange_every = \"1ms\"\n";
 
 fn agent_toml(interface: &str) -> String {
     format!(

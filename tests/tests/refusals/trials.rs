@@ -32,7 +32,7 @@ fn trials_that_must_not_begin() {
     });
     running.refuses("no deadline", |draft| {
         draft.sealed().expect("sealed");
-        let longest = u64::from(draft.bench.record().max_deadline_ms);
+        let longest = u64::from(draft.bench.kernel.maps.policy().unwrap().max_deadline_ms);
         (
             trial(draft, 1_000, 0),
             refused(Refusal::BadDeadline, &[0, longest]),
@@ -40,7 +40,7 @@ fn trials_that_must_not_begin() {
     });
     running.refuses("a deadline beyond the policy", |draft| {
         draft.sealed().expect("sealed");
-        let longest = u64::from(draft.bench.record().max_deadline_ms);
+        let longest = u64::from(draft.bench.kernel.maps.policy().unwrap().max_deadline_ms);
         let numbers = [longest + 1, longest];
         (
             trial(draft, 1_000, longest + 1),
@@ -49,7 +49,7 @@ fn trials_that_must_not_begin() {
     });
     running.refuses("a lease beyond the policy", |draft| {
         draft.sealed().expect("sealed");
-        let longest = u64::from(draft.bench.record().max_deadline_ms);
+        let longest = u64::from(draft.bench.kernel.maps.policy().unwrap().max_deadline_ms);
         let numbers = [longest + 1, longest];
         (
             trial(draft, longest + 1, 1_000),

@@ -18,11 +18,14 @@ pub fn test(args: &[String]) -> Result<()> {
         .args(["--workspace", "--exclude", END_TO_END])
         .args(args));
     println!("test: end-to-end tests in network namespaces");
-    run(end_to_end.args(["--package", END_TO_END]).args(args)).and(units)
+    end_to_end.args(["--package", END_TO_END, "--no-fail-fast"]);
+    run(end_to_end.args(args)).and(units)
 }
 
 /// The demo.
 pub fn demo(args: &[String]) -> Result<()> {
+    // The demo runs lbguard as an operator would: by its command line.
+    run(cargo_command("build").args(["--release", "--package", "lb-userspace", "--bins"]))?;
     let mut command = as_root("run")?;
     command.args([
         "--quiet",

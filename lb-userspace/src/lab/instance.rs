@@ -24,7 +24,11 @@ pub struct Instance {
     agent: Option<Process>,
 }
 
-/// The lbguard beside the running program: `LBGUARD_BIN`, or in the directory that cargo builds to.
+/// Names that the binary has: its own, and that of the copy which the end-to-end tests build.
+const NAMES: [&str; 2] = ["lbguard", "lbguard-under-test"];
+
+/// The lbguard beside the running program: `LBGUARD_BIN`, or the newest in the directory that cargo
+/// builds to.
 ///
 /// # Errors
 /// If there is none: `cargo build -p lb-userspace` makes it.
@@ -36,8 +40,10 @@ pub fn binary() -> Result<PathBuf, LabError> {
     this.ancestors()
         .skip(1)
         .take(3)
-        .map(|directory| directory.join("lbguard"))
-        .find(|path| path.is_file())
+        .flat_map(|directory| NAMES.map(|name| directory.join(name)))
+        .filter_map(|path| Some((std::fs::metadata(&path).ok()?.modified().ok()?, path)))
+        .max()
+        .map(|(_, path)| path)
         .ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotFound))
         .context(|| "no lbguard beside this program (`cargo build -p lb-userspace`)".to_owned())
 }

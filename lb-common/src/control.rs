@@ -190,7 +190,12 @@ impl ControlRecord {
     #[inline(always)]
     pub const fn flipped(self, by: u32, now: u64) -> Self {
         let mut next = self.trial_over(Cause::Confirmed, by, now);
-        next.lkg = self.active;
+        // Generation 0 forwards nothing: nobody wants to go back there.
+        next.lkg = if self.active_generation == 0 {
+            NO_SLOT
+        } else {
+            self.active
+        };
         next.lkg_generation = self.active_generation;
         next.active = self.shadow;
         next.active_generation = self.shadow_generation;

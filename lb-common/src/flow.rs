@@ -83,6 +83,13 @@ impl Entry {
         Self((self.0 & !mask) | (((age as u64) << AGE_SHIFT) & mask))
     }
 
+    /// The same entry, of no change any more.
+    #[inline(always)]
+    #[must_use]
+    pub const fn settled(self) -> Self {
+        Self(self.0 & !(MAX_CHANGE as u64))
+    }
+
     /// Steps since the last use, modulo [`AGES`].
     #[inline(always)]
     pub const fn idle(self, now: u32) -> u32 {
@@ -139,6 +146,9 @@ mod tests {
             prop_assert_eq!(later.idle(age), AGES - 5);
             prop_assert_eq!((later.member(), later.change()), (member, change));
             prop_assert!(later.matches(hash));
+            let settled = later.settled();
+            prop_assert_eq!((settled.member(), settled.change(), settled.age()), (member, 0, later.age()));
+            prop_assert!(settled.matches(hash));
         }
 
         #[test]

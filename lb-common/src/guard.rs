@@ -102,8 +102,8 @@ codes! {
         SetMember = 19,
         /// Reads the clock. Reply: boot-clock ns, jiffies.
         Clock = 20,
-        /// Forgets flows whose member no slot has, in the next [`SWEEPS`] buckets. Reply: sweeps
-        /// that are complete, buckets left of this one.
+        /// Forgets flows whose member no slot has, in the next [`SWEEPS`] buckets; with no trial on,
+        /// also which change a flow was born in. Reply: sweeps that are complete, buckets left.
         Sweep = 21,
         /// Frees the number of a member that no slot has had for a whole sweep. Argument: member.
         FreeMember = 22,

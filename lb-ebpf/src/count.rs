@@ -7,7 +7,9 @@ use lb_common::address::Address;
 use lb_common::counter::{MemberCounters, Reason, VipCounters};
 use lb_common::hash;
 
-use crate::maps::{HARD_EVENTS, TAG_KEY, MEMBER_COUNTS, MEMBERS_MAX, REASON_COUNTS, VIP_COUNTS, VIPS_MAX};
+use crate::maps::{
+    HARD_EVENTS, MEMBER_COUNTS, MEMBERS_MAX, REASON_COUNTS, TAG_KEY, VIP_COUNTS, VIPS_MAX,
+};
 
 /// The counter set of a packet: its slot's, or that of test runs.
 #[inline(always)]

@@ -38,6 +38,14 @@ impl ExitCode {
         Self::NoAgent,
     ];
 
+    /// From its number, as an agent sends it; unknown numbers are [`ExitCode::Internal`].
+    pub fn of(number: u8) -> Self {
+        Self::ALL
+            .into_iter()
+            .find(|code| code.code() == number)
+            .unwrap_or(Self::Internal)
+    }
+
     /// The number that the shell sees.
     pub const fn code(self) -> u8 {
         self as u8

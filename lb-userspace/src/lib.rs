@@ -13,5 +13,6 @@ pub mod lab;
 pub mod lookup;
 pub mod net;
 pub mod paths;
+pub mod plan;
 pub mod simulate;
 pub mod sys;

@@ -85,7 +85,10 @@ pub fn begin(call: &Call<'_>, detail: &mut Detail) -> Outcome {
         return Err(Refusal::TrialOn);
     }
     let generation = call.arg64(0);
-    if generation <= record.highest_generation {
+    // A generation may be staged again only as long as none is committed: an agent that died while
+    // it restored the committed one after a reboot.
+    let again = record.active_generation == 0 && generation == record.highest_generation;
+    if generation == 0 || (generation <= record.highest_generation && !again) {
         *detail = [record.highest_generation, generation, 0, 0, 0, 0, 0];
         return Err(Refusal::OldGeneration);
     }

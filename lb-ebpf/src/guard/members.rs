@@ -1,8 +1,8 @@
 //! Members of a slot, and the overlays: their state and their next hops.
 
 use aya_ebpf::programs::XdpContext;
-use lb_common::invariant::may_eject;
 use lb_common::guard::{COMMAND_LEN, HOPS, MemberPut, PUTS, Refusal};
+use lb_common::invariant::may_eject;
 use lb_common::slot::{Member, Name, NextHop, PoolEntry, SlotHeader, member_state, slot_state};
 use lb_common::wire::Frame;
 
@@ -218,10 +218,21 @@ fn bounded_churn(call: &Call<'_>, member: &Member, detail: &mut Detail) -> Outco
     let pool = maps::pool(active, u32::from(member.pool)).ok_or(Refusal::OutOfRange)?;
     let policy = policy::held()?;
     // SAFETY: map elements under the lock.
-    let (first, limit, share) =
-        unsafe { ((*pool).member_base, (*pool).member_limit, (*policy).ejected_ppm) };
+    let (first, limit, share) = unsafe {
+        (
+            (*pool).member_base,
+            (*pool).member_limit,
+            (*policy).ejected_ppm,
+        )
+    };
     let bit = 1 << active;
-    let mut census = Census { first, bit, pool: u32::from(member.pool), members: 0, down: 0 };
+    let mut census = Census {
+        first,
+        bit,
+        pool: u32::from(member.pool),
+        members: 0,
+        down: 0,
+    };
     walk(limit, take_census, &mut census)?;
     if may_eject(census.down, census.members, share) {
         return Ok(());

@@ -70,7 +70,11 @@ pub fn acknowledge(call: &Call<'_>) -> Outcome {
 #[inline(always)]
 fn set_flag(call: &Call<'_>, flag: u32, on: bool) {
     call.writer.publish(|record| ControlRecord {
-        flags: if on { record.flags | flag } else { record.flags & !flag },
+        flags: if on {
+            record.flags | flag
+        } else {
+            record.flags & !flag
+        },
         ..record
     });
 }

@@ -3,6 +3,7 @@
 //! A member that leaves its last slot notes how many sweeps were complete. One sweep may have been
 //! under way then; after the second from there on, no entry of the flow table names it.
 
+use lb_common::control::control_flag;
 use lb_common::flow::{BUCKET_ENTRIES, Entry};
 use lb_common::guard::{Refusal, SWEEPS};
 use lb_common::slot::Member;
@@ -15,15 +16,27 @@ use crate::maps::{FLOW_BUCKETS, FLOWS, MEMBERS};
 /// Sweeps that must be complete beyond those that were when a member left.
 const NEEDED: u32 = 2;
 
+/// What a sweep carries.
+struct Sweeping {
+    first: u32,
+    /// With no trial on, no flow is of a change any more: its short id may come round.
+    settle: bool,
+}
+
 /// `Op::Sweep`.
 #[inline(never)]
 pub fn sweep(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     let control = call.writer.control();
     let buckets = FLOW_BUCKETS.load();
     // SAFETY: the control element under the lock.
-    let mut place = unsafe { (*control).sweep_place };
+    let place = unsafe { (*control).sweep_place };
     let turns = buckets.saturating_sub(place).min(SWEEPS);
-    walk(turns, sweep_bucket, &mut place)?;
+    let settle = call.record()?.flags & control_flag::TRIAL == 0;
+    let mut sweeping = Sweeping {
+        first: place,
+        settle,
+    };
+    walk(turns, sweep_bucket, &mut sweeping)?;
     // SAFETY: as above.
     unsafe {
         (*control).sweep_place = place.wrapping_add(turns);
@@ -37,20 +50,23 @@ pub fn sweep(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     Ok(())
 }
 
-extern "C" fn sweep_bucket(turn: u32, first: *mut u32) -> i64 {
+extern "C" fn sweep_bucket(turn: u32, sweep: *mut Sweeping) -> i64 {
     // SAFETY: what `walk` was given.
-    let first = unsafe { *first };
-    let Some(bucket) = FLOWS.get_ptr_mut(first.wrapping_add(turn)) else {
+    let sweep = unsafe { &*sweep };
+    let Some(bucket) = FLOWS.get_ptr_mut(sweep.first.wrapping_add(turn)) else {
         return 1;
     };
     for index in 0..BUCKET_ENTRIES {
         // SAFETY: a bucket has BUCKET_ENTRIES words; packets may write them meanwhile, whole.
         unsafe {
             let word = bucket.cast::<u64>().add(index);
-            let member = Entry(word.read_volatile()).member();
+            let entry = Entry(word.read_volatile());
+            let member = entry.member();
             let gone = MEMBERS.get(member).is_none_or(|member| member.slots == 0);
             if member != 0 && gone {
                 word.write_volatile(0);
+            } else if sweep.settle && entry.change() != 0 {
+                word.write_volatile(entry.settled().0);
             }
         }
     }

@@ -1,15 +1,15 @@
 //! The trial: armed, kept alive, confirmed, ended. Going back is always allowed.
 
+use lb_common::SLOTS;
 use lb_common::control::{Cause, ControlRecord, NO_SLOT, SHARE_ALL, control_flag};
 use lb_common::flow::MAX_CHANGE;
 use lb_common::guard::Refusal;
-use lb_common::SLOTS;
 use lb_common::invariant::{Class, velocity};
 use lb_common::policy::{HardEvents, Policy};
 use lb_common::slot::slot_state;
 
 use super::begin::stale_base;
-use super::{policy, Call, Detail, Outcome, shadow};
+use super::{Call, Detail, Outcome, policy, shadow};
 use crate::control::now;
 use crate::deadman;
 use crate::maps::HARD_EVENTS;
@@ -113,7 +113,12 @@ fn clear_hard_events() {
     for slot in 0..SLOTS as u32 {
         if let Some(events) = HARD_EVENTS.get_ptr_mut(slot) {
             // SAFETY: a map element; packets may add one meanwhile, and none matters before a trial.
-            unsafe { events.write(HardEvents { events: 0, sources: 0 }) };
+            unsafe {
+                events.write(HardEvents {
+                    events: 0,
+                    sources: 0,
+                })
+            };
         }
     }
 }

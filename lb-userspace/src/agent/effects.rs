@@ -16,8 +16,10 @@ use crate::config::Digest;
 use crate::kernel::KernelError;
 use crate::kernel::image::Image;
 use crate::kernel::numbers::Numbers;
-use crate::kernel::stage::{recycle, stage, verify};
+use crate::kernel::stage::{recycle, stage, sweep, verify};
 
+/// Changes after which the flow table is swept.
+const SWEEP_EVERY: u64 = 7;
 /// Generations kept on disk.
 const KEPT: usize = 100;
 
@@ -153,6 +155,10 @@ impl Engine {
             services,
             canonical: config.canonical_json(),
         };
+        // Short ids of changes come round after 15: no flow may still bear one by then.
+        if spec.change % SWEEP_EVERY == 0 {
+            sweep(&self.kernel)?;
+        }
         self.store
             .put(&generation)
             .map_err(|error| KernelError::Capacity(error.to_string()))?;
@@ -231,13 +237,8 @@ impl Engine {
         let millis =
             |span: std::time::Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         let lease = millis(self.setup.policy.lease);
-        let args = [
-            share,
-            salt,
-            lease,
-            millis(within),
-            Self::short_id(spec.change),
-        ];
+        let change = Self::short_id(spec.change) | u64::from(running.removes) << 32;
+        let args = [share, salt, lease, millis(within), change];
         match self.kernel.guard.call(Op::Trial, spec.base, &args, &[]) {
             Err(KernelError::Refused(refused)) => Event::ArmRefused(refused.to_string()),
             Err(error) => Event::ArmFailed(error.to_string()),

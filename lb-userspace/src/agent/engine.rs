@@ -7,11 +7,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use lb_common::flow::MAX_CHANGE;
+use lb_common::guard::Op;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Setup;
 use super::hops::Hops;
-use super::wire::{AgentStatus, Answer, Apply, ApplyEvent};
+use super::wire::{AgentStatus, Answer, Apply, ApplyEvent, Switch};
 use crate::change::Now;
 use crate::change::actor::Actor;
 use crate::change::journal::{Entry, Journal, Kind};
@@ -23,6 +24,7 @@ use crate::config::{Config, Finding};
 use crate::exit::ExitCode;
 use crate::kernel::image::Image;
 use crate::kernel::object::Kernel;
+use crate::plan::{Fate, Plan};
 
 /// Time between rounds without requests: the judgement round of a trial.
 const ROUND: Duration = Duration::from_millis(100);
@@ -49,6 +51,15 @@ pub enum Request {
         /// The answer.
         reply: oneshot::Sender<Answer>,
     },
+    /// Set what stops changes.
+    Switch {
+        /// What.
+        switch: Switch,
+        /// By whom.
+        by: Actor,
+        /// The answer.
+        reply: oneshot::Sender<Answer>,
+    },
     /// Say how things are.
     Status(oneshot::Sender<AgentStatus>),
     /// A next hop has changed.
@@ -70,6 +81,8 @@ pub(super) struct Running {
     pub last: Option<Progress>,
     pub cancelled: bool,
     pub lease_renewed_ns: u64,
+    /// The plan that was looked at removes VIPs: packets for them are no surprise.
+    pub removes: bool,
 }
 
 impl Running {
@@ -128,6 +141,10 @@ impl Engine {
                 reply,
             } => {
                 let answer = self.confirm(by, accept_unproven);
+                let _ = reply.send(answer);
+            }
+            Request::Switch { switch, by, reply } => {
+                let answer = self.switch(switch, by);
                 let _ = reply.send(answer);
             }
             Request::Status(reply) => {
@@ -259,6 +276,10 @@ impl Engine {
         if let Some(committed) = &self.committed {
             findings.extend(check_against(committed, &config, &apply.file));
         }
+        let removes = match self.bound(apply.plan.as_deref(), &config) {
+            Ok(removes) => removes,
+            Err(message) => return not_begun(message, ExitCode::Refused),
+        };
         let spec = match self.spec(apply, &config, by) {
             Ok(spec) => spec,
             Err(message) => return not_begun(message, ExitCode::Refused),
@@ -282,9 +303,34 @@ impl Engine {
             last: None,
             cancelled: false,
             lease_renewed_ns: 0,
+            removes,
         });
         self.perform(effects);
         self.observe();
+    }
+
+    /// Holds a change to the plan that was looked at. Whether that plan removes VIPs.
+    fn bound(&self, plan: Option<&str>, config: &Config) -> Result<bool, String> {
+        let Some(meant) = plan else {
+            return Ok(false);
+        };
+        let empty = Config {
+            vips: Vec::new(),
+            pools: Vec::new(),
+        };
+        let committed = self.committed.as_ref().unwrap_or(&empty);
+        let (seed, policy) = (self.setup.node.fleet_seed, &self.setup.policy);
+        let plan = Plan::of(committed, config, self.active, seed, policy)
+            .map_err(|error| format!("a lookup table cannot be filled: {error}"))?;
+        let digest = plan.digest().to_string();
+        if meant.len() >= 12 && digest.starts_with(meant) {
+            return Ok(plan.count(Fate::Out) > 0);
+        }
+        Err(format!(
+            "the plan is stale: from generation {}, which is active, this change would be plan {}; \
+             run `lbguard plan` again and look at what differs",
+            self.active, digest
+        ))
     }
 
     fn spec(&self, apply: &Apply, config: &Config, by: Actor) -> Result<Spec, String> {
@@ -362,6 +408,52 @@ impl Engine {
                     exit: exit.code(),
                 }
             }
+        }
+    }
+
+    /// Acts first, then writes it down: both are restored from the journal after a reboot.
+    fn switch(&mut self, switch: Switch, by: Actor) -> Answer {
+        let (op, argument, kind, body) = match switch {
+            Switch::Freeze { on } => (
+                Op::Freeze,
+                u64::from(on),
+                Kind::Freeze,
+                serde_json::json!({"on": on}),
+            ),
+            Switch::Ack => (Op::Ack, 0, Kind::Ack, serde_json::Value::Null),
+        };
+        let latched = self
+            .kernel
+            .maps
+            .record()
+            .ok()
+            .flatten()
+            .is_some_and(|record| record.flags & lb_common::control::control_flag::LATCHED != 0);
+        let (message, done) = match switch {
+            Switch::Freeze { on: true } => ("frozen: forward changes are refused", true),
+            Switch::Freeze { on: false } => ("thawed: forward changes are allowed", true),
+            Switch::Ack if latched => ("acknowledged: the next trial may begin", true),
+            Switch::Ack => (
+                "the breaker has not tripped: there is nothing to acknowledge",
+                false,
+            ),
+        };
+        let refused = |message: String| Answer {
+            done: false,
+            message,
+            exit: ExitCode::Refused.code(),
+        };
+        if !done {
+            return refused(message.to_owned());
+        }
+        if let Err(error) = self.kernel.guard.call(op, 0, &[argument], &[]) {
+            return refused(error.to_string());
+        }
+        self.write_down(kind, by, body);
+        Answer {
+            done: true,
+            message: message.to_owned(),
+            exit: ExitCode::Done.code(),
         }
     }
 

@@ -1,6 +1,8 @@
 //! How an agent starts: it adopts what is pinned, completes the journal from the kernel's state,
 //! and after a reboot loads the last committed generation.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, bail};
 use lb_common::control::SHARE_ALL;
 use lb_common::guard::Op;
@@ -20,6 +22,9 @@ use crate::kernel::object::Kernel;
 use crate::kernel::pins::Pins;
 use crate::kernel::size;
 use crate::kernel::stage::{stage, verify};
+
+/// Deadline of the trial that restores the committed generation; it is confirmed at once.
+const RESTORE_WITHIN: Duration = Duration::from_secs(60);
 
 /// Everything up to the first round.
 pub fn engine(
@@ -51,6 +56,10 @@ pub fn engine(
         warnings: std::collections::BTreeMap::new(),
         watchers: Vec::new(),
     };
+    if engine.setup.node.metrics_address.is_some() {
+        let text = "agent.toml: metrics_address is not supported by this version";
+        engine.warnings.insert("metrics", text.to_owned());
+    }
     engine.report_repair(opened.repair.as_ref());
     engine.write_down(
         Kind::AgentStart,
@@ -58,6 +67,8 @@ pub fn engine(
         json!({"version": env!("CARGO_PKG_VERSION")}),
     );
     engine.complete_journal()?;
+    engine.restore_switches()?;
+    engine.note_policy();
     engine.restore()?;
     engine.active = engine
         .kernel
@@ -119,10 +130,34 @@ impl Engine {
                 last: None,
                 cancelled: false,
                 lease_renewed_ns: 0,
+                removes: false,
             });
         }
         self.perform(adoption.effects);
         Ok(())
+    }
+
+    /// Freeze and latch hold over a reboot, from before the first flip on.
+    fn restore_switches(&mut self) -> anyhow::Result<()> {
+        if self.active != 0 {
+            return Ok(());
+        }
+        if self.ledger.frozen {
+            let text = "frozen: forward changes are refused (`lbguard freeze off` allows them)";
+            self.warnings.insert("frozen", text.to_owned());
+        }
+        if self.ledger.latched {
+            self.kernel.guard.call(Op::Ack, 0, &[1], &[])?;
+        }
+        Ok(())
+    }
+
+    /// Which policy holds from here on.
+    fn note_policy(&mut self) {
+        let digest = self.setup.policy.digest().to_string();
+        if self.ledger.policy.as_ref() != Some(&digest) {
+            self.write_down(Kind::Policy, Actor::me(), json!({"digest": digest}));
+        }
     }
 
     /// After a reboot nothing is pinned: the last committed generation is loaded, and no other.
@@ -149,9 +184,14 @@ impl Engine {
         let image = self.image(&config)?;
         let sealed = stage(&self.kernel, &image, generation, 0)?;
         verify(&self.kernel, &image, &sealed)?;
-        let args = [u64::from(SHARE_ALL), 0, 60_000, 60_000, 1];
+        let longest = self.setup.policy.confirm_within_max.min(RESTORE_WITHIN);
+        let within = u64::try_from(longest.as_millis()).unwrap_or(1);
+        let args = [u64::from(SHARE_ALL), 0, within, within, 1];
         self.kernel.guard.call(Op::Trial, 0, &args, &[])?;
         self.kernel.guard.call(Op::Confirm, 0, &[0], &[])?;
+        if self.ledger.frozen {
+            self.kernel.guard.call(Op::Freeze, 0, &[1], &[])?;
+        }
         tracing::info!(generation, "restored the committed generation");
         let body = json!({"restored": true});
         self.write_generation(Kind::Restored, generation, Actor::me(), body);

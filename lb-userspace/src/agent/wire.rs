@@ -20,6 +20,8 @@ pub struct Apply {
     pub confirm_within_ms: Option<u64>,
     /// Pass over findings that can be forced.
     pub force_unsafe: bool,
+    /// Digest of the plan that was looked at; anything else is refused.
+    pub plan: Option<String>,
 }
 
 /// One line of the answer to an apply.
@@ -51,6 +53,19 @@ pub enum ApplyEvent {
 pub struct Confirm {
     /// Even if the evidence did not pass.
     pub accept_unproven: bool,
+}
+
+/// What stops changes from going forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "switch", rename_all = "snake_case")]
+pub enum Switch {
+    /// Freeze or thaw (K9).
+    Freeze {
+        /// Whether to freeze.
+        on: bool,
+    },
+    /// Clear the breaker's latch (K8).
+    Ack,
 }
 
 /// The answer to a request that either works or says why not.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::actor::Actor;
-use super::cause::Cause;
+use super::cause::{Cause, CauseKind};
 use super::journal::{Kind, Record};
 use super::machine::Spec;
 
@@ -13,6 +13,12 @@ use super::machine::Spec;
 pub struct Ledger {
     /// The generation in force by the journal; `None` before the first commit.
     pub committed: Option<u64>,
+    /// Whether forward changes are frozen.
+    pub frozen: bool,
+    /// Digest of the last policy that was set.
+    pub policy: Option<String>,
+    /// Whether the breaker has ended a trial that nobody has acknowledged.
+    pub latched: bool,
     /// The highest generation that any record names.
     pub highest_generation: u64,
     /// Every change, in the order in which they were asked for.
@@ -72,8 +78,22 @@ impl Ledger {
         match record.kind {
             Kind::Draft => self.begin(record),
             Kind::RolledBack => self.rolled_back(record),
+            Kind::Freeze => {
+                self.frozen =
+                    record.body.get("on").and_then(serde_json::Value::as_bool) == Some(true);
+            }
+            Kind::Ack => self.latched = false,
+            Kind::Policy => {
+                let digest = record
+                    .body
+                    .get("digest")
+                    .and_then(serde_json::Value::as_str);
+                self.policy = digest.map(str::to_owned);
+            }
             _ => self.go_on(record),
         }
+        let breaker = Cause::from_body(&record.body).is_some_and(|c| c.kind == CauseKind::Breaker);
+        self.latched |= record.kind == Kind::Reverted && breaker;
         if record.kind == Kind::Committed {
             self.committed = record.generation;
         }
@@ -224,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_reverted_change_keeps_the_committed_generation_and_says_why() {
-        let cause = Cause::new(crate::change::cause::CauseKind::Deadline, "");
+        let cause = Cause::new(CauseKind::Deadline, "");
         let ledger = Ledger::of(&[
             draft(1, 5),
             record(Kind::Committed, 1, 5, Value::Null),

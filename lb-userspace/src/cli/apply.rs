@@ -42,6 +42,7 @@ pub fn run(context: &Context, args: &ApplyArgs) -> Result<ExitCode, CliError> {
             .confirm_within
             .map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX)),
         force_unsafe: args.force_unsafe,
+        plan: args.plan.clone(),
     };
     ask(context, &paths, &request, bytes, args.detach)
 }
@@ -119,11 +120,11 @@ async fn follow(
         }
         match event {
             ApplyEvent::NotBegun { message, exit } => {
-                return Err(CliError::new(code(exit), message));
+                return Err(CliError::new(ExitCode::of(exit), message));
             }
             ApplyEvent::Progress(progress) => {
                 if let Some(exit) = progress.exit {
-                    return Ok(Followed::Ended(code(exit)));
+                    return Ok(Followed::Ended(ExitCode::of(exit)));
                 }
                 if detach && progress.deadline_ns.is_some() {
                     return Ok(Followed::Detached);
@@ -133,11 +134,4 @@ async fn follow(
             ApplyEvent::Findings { .. } | ApplyEvent::Sealed(_) => {}
         }
     }
-}
-
-fn code(number: u8) -> ExitCode {
-    ExitCode::ALL
-        .into_iter()
-        .find(|code| code.code() == number)
-        .unwrap_or(ExitCode::Internal)
 }

@@ -71,6 +71,9 @@ pub enum Command {
     /// Check a services.toml without touching anything
     #[command(after_help = help::CHECK)]
     Check(CheckArgs),
+    /// What a services.toml would change, and how much of it moves
+    #[command(after_help = help::PLAN)]
+    Plan(PlanArgs),
     /// Put a configuration on trial and follow it to its end
     #[command(after_help = help::APPLY)]
     Apply(ApplyArgs),
@@ -80,6 +83,12 @@ pub enum Command {
     /// Go back: end the trial, or return to an older generation
     #[command(after_help = help::REVERT)]
     Revert(RevertArgs),
+    /// Refuse changes, or allow them again; going back is always allowed
+    #[command(after_help = help::FREEZE)]
+    Freeze(FreezeArgs),
+    /// Acknowledge that the breaker has ended a trial, so that the next may begin
+    #[command(after_help = help::ACK)]
+    Ack(AckArgs),
     /// What is in force, on trial, and attached
     #[command(after_help = help::STATUS)]
     Status(StatusArgs),
@@ -130,6 +139,35 @@ pub struct CheckArgs {
     pub file: PathBuf,
 }
 
+/// `lbguard plan`
+#[derive(Clone, Debug, Args)]
+pub struct PlanArgs {
+    /// The services.toml to compare with what forwards now
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+}
+
+/// `lbguard freeze`
+#[derive(Clone, Debug, Args)]
+pub struct FreezeArgs {
+    /// Whether changes are refused
+    #[arg(value_enum)]
+    pub to: OnOff,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnOff {
+    /// Changes are refused.
+    On,
+    /// Changes are allowed.
+    Off,
+}
+
+/// `lbguard ack`
+#[derive(Clone, Debug, Default, Args)]
+pub struct AckArgs {}
+
 /// `lbguard apply`
 #[derive(Clone, Debug, Args)]
 pub struct ApplyArgs {
@@ -139,6 +177,9 @@ pub struct ApplyArgs {
     /// Why: one line for the history
     #[arg(short = 'm', long = "message", value_name = "WHY", value_parser = values::reason)]
     pub why: String,
+    /// Only if the change does what this plan says (`lbguard plan` prints the digest)
+    #[arg(long, value_name = "DIGEST")]
+    pub plan: Option<String>,
     /// Share of new flows that the trial gets, 1 to 50 percent [default: all]
     #[arg(long, value_name = "PCT")]
     pub canary: Option<CanaryShare>,

@@ -1,6 +1,7 @@
 //! The agent's socket, from the command line's side.
 
 use std::path::Path;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use http_body_util::{BodyExt as _, BodyStream, Full};
@@ -11,7 +12,10 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::CliError;
-use crate::agent::wire::{APPLY_HEADER, AgentStatus, Answer, Apply, ApplyEvent, Confirm};
+use crate::agent::wire::{APPLY_HEADER, AgentStatus, Answer, Apply, ApplyEvent, Confirm, Switch};
+
+/// How long the agent's word is waited for where it is not needed.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A runtime for one command.
 pub fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
@@ -78,7 +82,15 @@ async fn json<T: DeserializeOwned>(
 }
 
 /// What the agent says of itself.
+///
+/// Waits a second at most: a read-out must not hang because the agent does.
 pub async fn status(socket: &Path) -> Result<AgentStatus, CliError> {
+    tokio::time::timeout(PATIENCE, ask_status(socket))
+        .await
+        .map_err(|_| no_agent(socket, &"it does not answer within a second"))?
+}
+
+async fn ask_status(socket: &Path) -> Result<AgentStatus, CliError> {
     json(
         socket,
         send(socket, Method::GET, "/v1/status", None, Vec::new()).await?,
@@ -92,6 +104,16 @@ pub async fn confirm(socket: &Path, accept_unproven: bool) -> Result<Answer, Cli
     json(
         socket,
         send(socket, Method::POST, "/v1/confirm", None, body).await?,
+    )
+    .await
+}
+
+/// Asks for a switch to be set.
+pub async fn switch(socket: &Path, switch: Switch) -> Result<Answer, CliError> {
+    let body = serde_json::to_vec(&switch).unwrap_or_default();
+    json(
+        socket,
+        send(socket, Method::POST, "/v1/switch", None, body).await?,
     )
     .await
 }

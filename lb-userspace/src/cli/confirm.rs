@@ -12,10 +12,7 @@ pub fn run(context: &Context, args: &ConfirmArgs) -> Result<ExitCode, CliError> 
     if context.json {
         out::json_line(&answer)?;
     }
-    let code = ExitCode::ALL
-        .into_iter()
-        .find(|code| code.code() == answer.exit)
-        .unwrap_or(ExitCode::Internal);
+    let code = ExitCode::of(answer.exit);
     if !answer.done {
         return Err(CliError::new(code, answer.message));
     }

@@ -24,8 +24,8 @@ Examples:
   lbguard --root /tmp/lab agent    # a second instance, apart from the first
 
 SIGTERM ends the agent and leaves forwarding as it is. A started agent adopts
-what is pinned. Exit: 0 after SIGTERM, 1 when it could not start, 3 when
-another agent of this root is running.";
+what is pinned. Exit: 0 after SIGTERM, 1 when it could not start (also: another
+agent of this root is running).";
 
 /// `lbguard check --help`.
 pub const CHECK: &str = "\
@@ -132,6 +132,32 @@ Example:
 
 Exit: 0 unloaded, or nothing was loaded; 1 internal error, 2 nobody to ask and
 no --yes, 3 not agreed to.";
+
+/// `lbguard plan --help`.
+pub const PLAN: &str = "\
+Examples:
+  lbguard plan services.toml
+  lbguard apply services.toml -m WHY --plan DIGEST    # refused if it would do
+                                                      # anything else by then
+
+Exit: 0 planned, 3 the file would be refused.";
+
+/// `lbguard freeze --help`.
+pub const FREEZE: &str = "\
+`freeze on` works without an agent, `freeze off` needs one.
+
+Examples:
+  lbguard freeze on
+  lbguard freeze off
+
+Exit: 0 done, 1 nothing is loaded, 6 no agent is running.";
+
+/// `lbguard ack --help`.
+pub const ACK: &str = "\
+The breaker in the kernel ends a trial when the new configuration is provably
+wrong. No other trial may begin until somebody has looked.
+
+Exit: 0 acknowledged, 3 nothing to acknowledge, 6 no agent is running.";
 
 /// `lbguard status --help`.
 pub const STATUS: &str = "\

@@ -23,12 +23,14 @@ mod man;
 pub mod node;
 pub mod out;
 pub mod past;
+mod plan;
 mod progress;
 pub mod render;
 mod revert;
 mod show;
 mod simulate;
 mod status;
+mod switches;
 pub mod values;
 mod waiting;
 
@@ -128,6 +130,9 @@ fn dispatch(context: &Context, command: &Command) -> Result<ExitCode, CliError> 
         Command::Confirm(args) => confirm::run(context, args),
         Command::Revert(args) => revert::run(context, args),
         Command::Status(args) => status::run(context, args),
+        Command::Plan(args) => plan::run(context, args),
+        Command::Freeze(args) => switches::freeze(context, args),
+        Command::Ack(_) => switches::acknowledge(context),
         Command::Decap(args) => decap::run(context, args),
         Command::History(args) => history::run(context, args),
         Command::Show(args) => show::run(context, args),

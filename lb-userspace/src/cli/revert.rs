@@ -74,6 +74,7 @@ fn to_generation(
         share_ppm: None,
         confirm_within_ms: None,
         force_unsafe: false,
+        plan: None,
     };
     apply::ask(
         context,

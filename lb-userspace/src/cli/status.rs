@@ -70,7 +70,12 @@ fn text(kernel: &KernelOut, agent: Option<&AgentStatus>, interfaces: &[String]) 
         );
     }
     if kernel.frozen {
-        text.push_str("frozen      forward changes are refused\n");
+        text.push_str(
+            "frozen      forward changes are refused; `lbguard freeze off` allows them\n",
+        );
+    }
+    if kernel.latched {
+        text.push_str("latched     the breaker has ended a trial; `lbguard ack` after a look\n");
     }
     match agent {
         Some(agent) => {
@@ -79,13 +84,14 @@ fn text(kernel: &KernelOut, agent: Option<&AgentStatus>, interfaces: &[String]) 
                 let _ = writeln!(text, "warning     {warning}");
             }
         }
+        None if interfaces.is_empty() => text.push_str("agent       not running\n"),
         None => text.push_str("agent       not running; forwarding goes on without it\n"),
     }
     let _ = writeln!(
         text,
         "interfaces  {}",
         if interfaces.is_empty() {
-            "none attached".to_owned()
+            "none attached: nothing is forwarded".to_owned()
         } else {
             interfaces.join(", ")
         }

@@ -121,6 +121,10 @@ pub struct KernelOut {
     pub last_end: Option<EndOut>,
     /// Whether forward flips are frozen.
     pub frozen: bool,
+    /// Whether the breaker has tripped and nobody has acknowledged it.
+    pub latched: bool,
+    /// Digest of the policy that holds.
+    pub policy: String,
     /// Milliseconds since the deadman's timer last ticked.
     pub timer_ms_ago: u64,
     /// Times that the timer had to be started again.
@@ -181,6 +185,8 @@ pub fn read(maps: &Maps) -> Result<KernelOut, KernelError> {
         trial,
         last_end,
         frozen: record.flags & control_flag::FROZEN != 0,
+        latched: record.flags & control_flag::LATCHED != 0,
+        policy: Digest(maps.policy()?.digest).to_string(),
         timer_ms_ago: now.saturating_sub(control.ticked_ns) / 1_000_000,
         timer_restarts: control.restarts,
         reasons: read_reasons(maps)?,

@@ -221,6 +221,16 @@ fn verify_pool(kernel: &Kernel, pool: &PoolImage, sealed: &Sealed) -> Result<(),
     Ok(())
 }
 
+/// Sweeps the whole flow table, beyond a sweep that may be under way.
+pub fn sweep(kernel: &Kernel) -> Result<(), KernelError> {
+    let begun = kernel.maps.control()?.sweeps;
+    let mut done = begun;
+    while done < begun.saturating_add(2) {
+        done = u32::try_from(first(kernel.guard.call(Op::Sweep, 0, &[], &[])?)).unwrap_or(u32::MAX);
+    }
+    Ok(())
+}
+
 /// Frees backend numbers that no slot has: sweeps the flow table twice, then frees each.
 ///
 /// # Returns
@@ -229,11 +239,7 @@ pub fn recycle(kernel: &Kernel, idle: &[u32]) -> Result<usize, KernelError> {
     if idle.is_empty() {
         return Ok(0);
     }
-    let begun = kernel.maps.control()?.sweeps;
-    let mut done = begun;
-    while done < begun.saturating_add(2) {
-        done = u32::try_from(first(kernel.guard.call(Op::Sweep, 0, &[], &[])?)).unwrap_or(u32::MAX);
-    }
+    sweep(kernel)?;
     let mut freed = 0usize;
     for id in idle {
         match kernel.guard.call(Op::FreeMember, 0, &[u64::from(*id)], &[]) {

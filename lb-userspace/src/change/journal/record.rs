@@ -129,6 +129,10 @@ kinds! {
     Detach = "detach",
     /// lbguard was taken off the host.
     Unload = "unload",
+    /// Forward changes were refused from here on, or allowed again; body: `on`.
+    Freeze = "freeze",
+    /// A tripped breaker was acknowledged.
+    Ack = "ack",
     /// The policy in the kernel was set; body: its digest.
     Policy = "policy",
 }

@@ -1,0 +1,70 @@
+//! `lbguard plan FILE`: what would change and how much of it moves. Touches nothing.
+
+use serde_json::json;
+
+use super::args::PlanArgs;
+use super::past::Past;
+use super::{CliError, Context, node, out};
+use crate::check::{check_file, render_findings};
+use crate::config::{Config, NodeConfig, Policy};
+use crate::exit::ExitCode;
+use crate::kernel::maps::Maps;
+use crate::kernel::pins::Pins;
+use crate::plan::{Plan, render};
+
+/// Compares the file with what forwards now.
+pub fn run(context: &Context, args: &PlanArgs) -> Result<ExitCode, CliError> {
+    let paths = node::paths(context)?;
+    let node = NodeConfig::load(&paths.agent_toml())?;
+    let policy = Policy::load(&paths.policy_toml())?;
+    let report = check_file(&args.file, &node);
+    if !context.json {
+        out::print(&render_findings(&report.findings, report.omitted))?;
+    }
+    let Some(config) = &report.config else {
+        return Err(
+            CliError::refused(format!("{}: refused", args.file.display()))
+                .way_out("`lbguard check` shows every finding"),
+        );
+    };
+    let (base, committed) = committed(context, &Pins::new(paths.pin_dir()))?;
+    let plan = Plan::of(&committed, config, base, node.fleet_seed, &policy)
+        .map_err(|error| CliError::internal(format!("a lookup table cannot be filled: {error}")))?;
+    if context.json {
+        out::json_line(
+            &json!({"plan": plan, "digest": plan.digest(), "refused": report.refused()}),
+        )?;
+    } else {
+        out::print(&render::text(&plan))?;
+    }
+    Ok(if report.refused() {
+        ExitCode::Refused
+    } else {
+        ExitCode::Done
+    })
+}
+
+/// What forwards: by the pins, else by the journal.
+fn committed(context: &Context, pins: &Pins) -> Result<(u64, Config), CliError> {
+    let past = Past::read(context)?;
+    let active = Maps::open(pins)
+        .and_then(|maps| maps.record())
+        .ok()
+        .flatten()
+        .map(|record| record.active_generation);
+    let base = active.or(past.ledger.committed).unwrap_or(0);
+    if base == 0 {
+        return Ok((
+            0,
+            Config {
+                vips: Vec::new(),
+                pools: Vec::new(),
+            },
+        ));
+    }
+    let stored = past.store.load(base)?;
+    let config = Config::from_canonical_json(&stored.canonical).map_err(|error| {
+        CliError::internal(format!("generation {base} on disk cannot be read: {error}"))
+    })?;
+    Ok((base, config))
+}

@@ -1,0 +1,169 @@
+//! What a configuration would change: the same figures that the guard computes when it seals a slot,
+//! before anything is written.
+//!
+//! A plan has a digest. `apply --plan` names it, and is refused when the change would do anything
+//! else by then. Pure: configurations in, a plan out.
+
+mod moved;
+pub mod render;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use lb_common::invariant::{self, Step};
+use lb_common::maglev::MaglevError;
+use serde::Serialize;
+
+use crate::change::diff::{Difference, diff};
+use crate::config::{Config, Digest, FleetSeed, Policy, Protocol, Vip};
+
+/// What becomes of a VIP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fate {
+    /// Only the new configuration has it.
+    In,
+    /// Only the old one has it.
+    Out,
+    /// Some of its table moves, or its forwarding mode changes.
+    Changed,
+    /// Every new flow goes where it went.
+    Same,
+}
+
+/// A VIP in a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VipPlan {
+    /// Its name, the new one if it changes.
+    pub name: String,
+    /// What becomes of it.
+    pub fate: Fate,
+    /// Share of its lookup table that moves, ppm, rounded up: as the guard counts it.
+    pub moved_ppm: u32,
+    /// Whether its forwarding mode changes.
+    pub encap_changed: bool,
+}
+
+/// What a change would do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// Generation that it starts from.
+    pub base: u64,
+    /// Digest of the configuration that would be applied.
+    pub config: Digest,
+    /// Class, 0 to 3, as the guard will compute it under the policy.
+    pub class: u32,
+    /// Every VIP of either configuration, by name.
+    pub vips: Vec<VipPlan>,
+    /// VIPs that would use a pool of another service than their own.
+    pub cross_service: Vec<String>,
+    /// What differs, by name.
+    pub differences: Vec<Difference>,
+}
+
+/// A VIP is known by what clients use, as in the kernel.
+type Key = (IpAddr, u16, Protocol);
+
+fn key(vip: &Vip) -> Key {
+    (vip.address, vip.port, vip.protocol)
+}
+
+impl Plan {
+    /// The plan of going from `old`, which is generation `base`, to `new`.
+    ///
+    /// # Errors
+    /// A pool whose table cannot be filled; the checks refuse such a configuration.
+    pub fn of(
+        old: &Config,
+        new: &Config,
+        base: u64,
+        seed: FleetSeed,
+        policy: &Policy,
+    ) -> Result<Self, MaglevError> {
+        let mut tables = moved::Tables::new(seed);
+        let before: BTreeMap<Key, &Vip> = old.vips.iter().map(|vip| (key(vip), vip)).collect();
+        let mut vips = Vec::with_capacity(new.vips.len());
+        for vip in &new.vips {
+            vips.push(match before.get(&key(vip)) {
+                None => VipPlan {
+                    fate: Fate::In,
+                    ..VipPlan::same(vip)
+                },
+                Some(was) => tables.compare(old, was, new, vip)?,
+            });
+        }
+        let now: BTreeMap<Key, &Vip> = new.vips.iter().map(|vip| (key(vip), vip)).collect();
+        let gone = old.vips.iter().filter(|vip| !now.contains_key(&key(vip)));
+        vips.extend(gone.map(|vip| VipPlan {
+            fate: Fate::Out,
+            ..VipPlan::same(vip)
+        }));
+        vips.sort_by(|a, b| a.name.cmp(&b.name));
+        let class = invariant::classify(&step(&vips), ppm(policy.r1_moved), ppm(policy.r2_moved));
+        Ok(Self {
+            base,
+            config: new.digest(),
+            class: class as u32,
+            cross_service: cross_service(new),
+            differences: diff(old, new),
+            vips,
+        })
+    }
+
+    /// Digest of the plan: of everything that it says.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    /// VIPs with this fate.
+    pub fn count(&self, fate: Fate) -> usize {
+        self.vips.iter().filter(|vip| vip.fate == fate).count()
+    }
+
+    /// The largest share of one VIP's table that moves, ppm.
+    pub fn moved_ppm(&self) -> u32 {
+        self.vips.iter().map(|vip| vip.moved_ppm).max().unwrap_or(0)
+    }
+}
+
+impl VipPlan {
+    fn same(vip: &Vip) -> Self {
+        Self {
+            name: vip.name.clone(),
+            fate: Fate::Same,
+            moved_ppm: 0,
+            encap_changed: false,
+        }
+    }
+}
+
+fn ppm(percent: u8) -> u32 {
+    u32::from(percent).saturating_mul(10_000)
+}
+
+/// The plan in the guard's numbers.
+fn step(vips: &[VipPlan]) -> Step {
+    let count = |which: &dyn Fn(&&VipPlan) -> bool| {
+        u32::try_from(vips.iter().filter(which).count()).unwrap_or(u32::MAX)
+    };
+    Step {
+        added: count(&|vip| vip.fate == Fate::In),
+        removed: count(&|vip| vip.fate == Fate::Out),
+        changed: count(&|vip| vip.moved_ppm > 0),
+        encap: count(&|vip| vip.encap_changed),
+        moved_ppm: vips.iter().map(|vip| vip.moved_ppm).max().unwrap_or(0),
+    }
+}
+
+fn cross_service(config: &Config) -> Vec<String> {
+    config
+        .vips
+        .iter()
+        .filter(|vip| {
+            config
+                .pool(&vip.pool)
+                .is_some_and(|pool| pool.service != vip.service)
+        })
+        .map(|vip| vip.name.clone())
+        .collect()
+}

@@ -6,6 +6,7 @@
     reason = "all of it is tests"
 )]
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -152,13 +153,15 @@ fn configuration() -> impl Strategy<Value = String> {
         }
         for (number, ((backends, size, l2), weight)) in pools.into_iter().enumerate() {
             let forward = if l2 { "l2" } else { "ipip" };
-            text += &format!(
+            let _ = write!(
+                text,
                 "[[pool]]\nname = \"p{number}\"\nservice = \"s\"\nforward = \"{forward}\"\n\
                  table_size = {size}\n"
             );
             for backend in 1..=backends {
                 let weight = if backend == 1 { weight * 100 } else { 100 };
-                text += &format!(
+                let _ = write!(
+                    text,
                     "[[pool.backend]]\nname = \"b{backend}\"\naddress = \"10.0.{number}.{backend}\"\n\
                      weight = {weight}\n"
                 );

@@ -24,7 +24,7 @@ use crate::kernel::size;
 use crate::kernel::stage::{stage, verify};
 
 /// Deadline of the trial that restores the committed generation; it is confirmed at once.
-const RESTORE_WITHIN: Duration = Duration::from_secs(60);
+const RESTORE_WITHIN: Duration = Duration::from_mins(1);
 
 /// Everything up to the first round.
 pub fn engine(

@@ -63,6 +63,7 @@ pub fn freeze(call: &Call<'_>) -> Outcome {
 /// `Op::Ack`.
 #[inline(never)]
 pub fn acknowledge(call: &Call<'_>) -> Outcome {
+    call.record()?;
     set_flag(call, control_flag::LATCHED, call.arg(0) != 0);
     Ok(())
 }

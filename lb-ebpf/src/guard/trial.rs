@@ -117,7 +117,7 @@ fn clear_hard_events() {
                 events.write(HardEvents {
                     events: 0,
                     sources: 0,
-                })
+                });
             };
         }
     }

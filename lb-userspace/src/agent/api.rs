@@ -18,7 +18,7 @@ use futures_util::stream;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
-use super::engine::Request;
+use super::request::Request;
 use super::wire::{APPLY_HEADER, Answer, Apply, ApplyEvent, Confirm, Switch};
 use crate::change::actor::Actor;
 use crate::config::MAX_BYTES;

@@ -12,7 +12,8 @@ use lb_common::guard::Op;
 use lb_common::slot::{Member, forward_mode, member_state};
 use zerocopy::IntoBytes;
 
-use super::engine::{Engine, Request};
+use super::engine::Engine;
+use super::request::Request;
 use crate::config::{Backend, BackendState, Config, Forward, NodeConfig, Pool};
 use crate::kernel::KernelError;
 use crate::kernel::object::Kernel;

@@ -1,6 +1,7 @@
 //! The daemon: one thread that owns the kernel side and runs changes, tasks around it that talk.
 //!
 //! - [`engine`]: the loop: requests, the kernel's word, the clock;
+//! - [`request`]: what it is asked; [`begin`]: how a change begins;
 //! - [`effects`]: what the change's machine wants done, done;
 //! - [`start`]: adopting what is pinned, or loading the committed generation after a reboot;
 //! - [`hops`]: next hops of backends, resolved and kept fresh;
@@ -10,10 +11,12 @@
 //! Its death changes nothing in forwarding: programs, maps and links are pinned.
 
 pub mod api;
+mod begin;
 mod effects;
 mod engine;
 mod hops;
 mod lock;
+pub mod request;
 mod start;
 pub mod wire;
 
@@ -24,7 +27,7 @@ use tokio::sync::mpsc;
 use crate::config::{NodeConfig, Policy};
 use crate::paths::Paths;
 
-pub use engine::Request;
+pub use request::Request;
 
 /// What an agent is started with.
 #[derive(Clone, Debug)]

@@ -9,8 +9,9 @@ use lb_common::guard::Op;
 use serde_json::json;
 
 use super::Setup;
-use super::engine::{Engine, Request, Running};
+use super::engine::{Engine, Running};
 use super::hops::Hops;
+use super::request::Request;
 use crate::change::Now;
 use crate::change::actor::Actor;
 use crate::change::journal::{Journal, Kind, Repair};

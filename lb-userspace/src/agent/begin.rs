@@ -1,0 +1,157 @@
+//! Beginning a change: what is asked, held against what forwards, becomes a change or a refusal.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::engine::{Engine, Running};
+use super::wire::{Apply, ApplyEvent};
+use crate::change::Now;
+use crate::change::actor::Actor;
+use crate::change::machine::{Change, Spec};
+use crate::check::{check_against, check_bytes, render_findings};
+use crate::config::Config;
+use crate::exit::ExitCode;
+use crate::plan::{Fate, Plan};
+
+impl Engine {
+    /// Begins a change, or says why not.
+    pub(super) fn apply(
+        &mut self,
+        apply: &Apply,
+        bytes: Vec<u8>,
+        by: Actor,
+        events: mpsc::UnboundedSender<ApplyEvent>,
+    ) {
+        let not_begun = |message: String, exit: ExitCode| {
+            let _ = events.send(ApplyEvent::NotBegun {
+                message,
+                exit: exit.code(),
+            });
+        };
+        if let Some(running) = &self.running {
+            let spec = running.change.spec();
+            return not_begun(
+                format!(
+                    "a change is in flight (generation {}, by {}: {}); `lbguard confirm` or `lbguard \
+                     revert` it first",
+                    spec.generation, spec.author.user, spec.why
+                ),
+                ExitCode::Refused,
+            );
+        }
+        let report = check_bytes(&bytes, &apply.file, &self.setup.node);
+        let mut findings = report.findings.clone();
+        let Some(config) = report.config.clone() else {
+            let text = render_findings(&findings, report.omitted);
+            let data = serde_json::to_value(&findings).unwrap_or_default();
+            let _ = events.send(ApplyEvent::Findings {
+                text,
+                findings: data,
+            });
+            return not_begun(
+                format!(
+                    "{}: refused, {} errors; nothing was changed",
+                    apply.file, report.errors
+                ),
+                ExitCode::Refused,
+            );
+        };
+        if let Some(committed) = &self.committed {
+            findings.extend(check_against(committed, &config, &apply.file));
+        }
+        let removes = match self.bound(apply.plan.as_deref(), &config) {
+            Ok(removes) => removes,
+            Err(message) => return not_begun(message, ExitCode::Refused),
+        };
+        let spec = match self.spec(apply, &config, by) {
+            Ok(spec) => spec,
+            Err(message) => return not_begun(message, ExitCode::Refused),
+        };
+        if !findings.is_empty() {
+            let text = render_findings(&findings, report.omitted);
+            let data = serde_json::to_value(&findings).unwrap_or_default();
+            let _ = events.send(ApplyEvent::Findings {
+                text,
+                findings: data,
+            });
+        }
+        let (change, effects) = Change::new(spec, Now::read());
+        self.running = Some(Running {
+            change,
+            services: bytes,
+            config: Some(config),
+            findings,
+            image: None,
+            events: Some(events),
+            last: None,
+            cancelled: false,
+            lease_renewed_ns: 0,
+            removes,
+        });
+        self.perform(effects);
+        self.observe();
+    }
+
+    /// Holds a change to the plan that was looked at. Whether that plan removes VIPs.
+    fn bound(&self, plan: Option<&str>, config: &Config) -> Result<bool, String> {
+        let Some(meant) = plan else {
+            return Ok(false);
+        };
+        let empty = Config {
+            vips: Vec::new(),
+            pools: Vec::new(),
+        };
+        let committed = self.committed.as_ref().unwrap_or(&empty);
+        let (seed, policy) = (self.setup.node.fleet_seed, &self.setup.policy);
+        let plan = Plan::of(committed, config, self.active, seed, policy)
+            .map_err(|error| format!("a lookup table cannot be filled: {error}"))?;
+        let digest = plan.digest().to_string();
+        if meant.len() >= 12 && digest.starts_with(meant) {
+            return Ok(plan.count(Fate::Out) > 0);
+        }
+        Err(format!(
+            "the plan is stale: from generation {}, which is active, this change would be plan {}; \
+             run `lbguard plan` again and look at what differs",
+            self.active, digest
+        ))
+    }
+
+    fn spec(&self, apply: &Apply, config: &Config, by: Actor) -> Result<Spec, String> {
+        let policy = &self.setup.policy;
+        let longest = policy.confirm_within_max;
+        let within = apply
+            .confirm_within_ms
+            .map_or(policy.confirm_within, Duration::from_millis);
+        if within.is_zero() || within > longest {
+            return Err(format!(
+                "--confirm-within {} is not between 1ms and {}, the most that policy.toml allows",
+                humantime::format_duration(within),
+                humantime::format_duration(longest)
+            ));
+        }
+        let record = self
+            .kernel
+            .maps
+            .record()
+            .ok()
+            .flatten()
+            .ok_or("the kernel's control record cannot be read")?;
+        let highest = record.highest_generation.max(record.shadow_generation);
+        Ok(Spec {
+            change: self.ledger.next_change(),
+            generation: self.ledger.next_generation(highest),
+            base: record.active_generation,
+            digest: config.digest(),
+            author: by,
+            why: apply.why.clone(),
+            forced: apply.force_unsafe,
+            share_ppm: apply.share_ppm.unwrap_or(1_000_000).clamp(1, 1_000_000),
+            canary_ppm: Vec::new(),
+            evidence: false,
+            confirm_within_ms: u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
+            step_within_ms: Spec::TEN_MINUTES_MS,
+            prepare_within_ms: Spec::TEN_MINUTES_MS,
+        })
+    }
+}

@@ -110,6 +110,8 @@ fn apply(model: &mut Model, record: ControlRecord, event: Event, now: u64) -> Co
         }
         Event::Commit if model.trial => {
             model.trial = false;
+            // Generation 0 forwards nothing: it is no last known good.
+            model.committed.retain(|generation| *generation != 0);
             model.committed.push(model.newest);
             record.flipped(0, now)
         }

@@ -60,6 +60,7 @@ fn an_unchanged_table_is_shared_and_moves_nothing() {
 #[test]
 fn commands_of_another_session_or_base_are_refused() {
     let bench = Bench::new();
+    bench.commit(&shop(3));
     let image = bench.image(&shop(2));
     bench.stage(&image).unwrap();
     let guard = &bench.kernel.guard;
@@ -68,7 +69,7 @@ fn commands_of_another_session_or_base_are_refused() {
         Some(Refusal::StaleBase)
     );
     assert_eq!(
-        refusal(guard.call(Op::Begin, 0, &[1], &[0; 32])),
+        refusal(guard.call(Op::Begin, 1, &[2], &[0; 32])),
         Some(Refusal::OldGeneration)
     );
     assert_eq!(
@@ -109,4 +110,19 @@ fn recycled_numbers_wait_for_two_sweeps() {
     );
     let freed = lb_userspace::kernel::stage::recycle(&bench.kernel, &idle).unwrap();
     assert_eq!(freed, idle.len());
+}
+
+#[test]
+fn a_restore_that_was_cut_short_is_begun_again() {
+    let bench = Bench::new();
+    let image = bench.image(&shop(2));
+    for _ in 0..2 {
+        // An agent that died after the seal: nothing is committed, so the number may be used again.
+        lb_userspace::kernel::stage::stage(&bench.kernel, &image, 7, 0).unwrap();
+    }
+    bench.trial(1).unwrap();
+    bench.confirm().unwrap();
+    assert_eq!(bench.active(), 7);
+    let again = lb_userspace::kernel::stage::stage(&bench.kernel, &image, 7, 7);
+    assert_eq!(refusal(again), Some(Refusal::OldGeneration));
 }

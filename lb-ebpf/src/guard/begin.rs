@@ -12,7 +12,8 @@ use super::{Call, Detail, Outcome, shadow};
 use crate::control::{jiffies, now};
 use crate::deadman;
 use crate::maps::{
-    FILTERS, MEMBERS, MEMBERS_MAX, NODE, SLOT_HEADERS, TABLE_HEADERS, TABLES_MAX, VIP_PLACES, VIPS,
+    self, FILTERS, MEMBERS, MEMBERS_MAX, NODE, POOLS_MAX, SLOT_HEADERS, TABLE_HEADERS, TABLES_MAX,
+    VIP_PLACES, VIPS,
 };
 use crate::packet::XdpFrame;
 
@@ -202,6 +203,7 @@ pub fn clear(call: &Call<'_>, detail: &mut Detail) -> Outcome {
         };
         walk(turns, clear_vip, &mut state)?;
         walk(FILTER_WORDS, clear_filter, &mut state)?;
+        walk(POOLS_MAX.load(), clear_pool, &mut state)?;
         // SAFETY: as above.
         unsafe { (*shadow.header).cleared_vips = vips_done.wrapping_add(turns) };
     } else {
@@ -244,6 +246,17 @@ extern "C" fn clear_filter(turn: u32, state: *mut Clearing) -> i64 {
     if let Some(word) = FILTERS.get_ptr_mut(slot * FILTER_WORDS + turn) {
         // SAFETY: a word of SHADOW's filter under the lock.
         unsafe { word.write(0) };
+    }
+    0
+}
+
+/// A pool entry counts by its generation; one that is staged again has the same.
+extern "C" fn clear_pool(turn: u32, state: *mut Clearing) -> i64 {
+    // SAFETY: what `walk` was given.
+    let slot = unsafe { (*state).slot };
+    if let Some(pool) = maps::pool(slot, turn) {
+        // SAFETY: an entry of SHADOW under the lock.
+        unsafe { (*pool).generation = 0 };
     }
     0
 }

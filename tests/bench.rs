@@ -70,21 +70,28 @@ impl Bench {
     /// As [`Bench::new`], held to other limits.
     pub fn with(limits: Limits) -> Self {
         let sizes = size::node(&node()).expect("sizes");
-        Self::of(Kernel::load_private(sizes, limits).expect("load"))
+        Self::of(Kernel::load_private(sizes, limits).expect("load"), node())
+    }
+
+    /// As [`Bench::new`], sized by another agent.toml.
+    pub fn by(agent: &str) -> Self {
+        let node = NodeConfig::parse(agent.as_bytes(), "agent.toml").expect("agent.toml");
+        let sizes = size::node(&node).expect("sizes");
+        Self::of(Kernel::load_private(sizes, LIMITS).expect("load"), node)
     }
 
     /// As [`Bench::new`], pinned.
     pub fn pinned(pins: &Pins) -> Self {
         let sizes = size::node(&node()).expect("sizes");
-        Self::of(Kernel::load_pinned(pins, sizes, LIMITS).expect("load and pin"))
+        Self::of(
+            Kernel::load_pinned(pins, sizes, LIMITS).expect("load and pin"),
+            node(),
+        )
     }
 
     /// A balancer that has been started.
-    fn of(kernel: Kernel) -> Self {
-        let bench = Self {
-            kernel,
-            node: node(),
-        };
+    fn of(kernel: Kernel, node: NodeConfig) -> Self {
+        let bench = Self { kernel, node };
         bench.set_hop(1, 1500, true);
         bench
     }

@@ -21,6 +21,8 @@ pub enum Cmd {
     Delete = 3,
     /// `BPF_OBJ_GET`
     Open = 7,
+    /// `BPF_PROG_TEST_RUN`
+    TestRun = 10,
     /// `BPF_PROG_GET_FD_BY_ID`
     ProgramById = 13,
     /// `BPF_MAP_GET_FD_BY_ID`
@@ -93,6 +95,26 @@ struct Info {
     to: u64,
 }
 
+/// Attribute of `BPF_PROG_TEST_RUN`.
+#[repr(C)]
+#[derive(Default)]
+struct TestRun {
+    program: u32,
+    result: u32,
+    in_length: u32,
+    out_length: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    context_lengths: [u32; 2],
+    contexts: [u64; 2],
+    flags: u32,
+    cpu: u32,
+    batch: u32,
+    reserved: u32,
+}
+
 fn bpf<T>(cmd: Cmd, attr: &mut T) -> io::Result<i64> {
     // SAFETY: the attribute is valid for its whole size, and what it points at outlives the call.
     let result = unsafe {
@@ -138,6 +160,24 @@ pub fn open_id(cmd: Cmd, id: u32, flags: u32) -> io::Result<OwnedFd> {
         ..ById::default()
     };
     bpf(cmd, &mut attr).map(owned)
+}
+
+/// Runs a program once on `data`, of 14 bytes at least; the data as the program leaves it.
+pub fn test_run(program: &OwnedFd, data: &[u8]) -> io::Result<Vec<u8>> {
+    let mut out = vec![0u8; data.len() + 256];
+    let length = |bytes: &[u8]| u32::try_from(bytes.len()).expect("a page at most");
+    let mut attr = TestRun {
+        program: fd_of(program),
+        in_length: length(data),
+        out_length: length(&out),
+        data_in: data.as_ptr() as u64,
+        data_out: out.as_mut_ptr() as u64,
+        repeat: 1,
+        ..TestRun::default()
+    };
+    bpf(Cmd::TestRun, &mut attr)?;
+    out.truncate(attr.out_length as usize);
+    Ok(out)
 }
 
 /// `/proc/self/fdinfo` of a file descriptor.

@@ -202,22 +202,38 @@ fn follows(member: &Member, slot: u32, vip: &VipEntry) -> bool {
 /// The backend at the flow's entry of the lookup table, or at a further one if it takes no flows.
 #[inline(always)]
 fn look_up(vip: &VipEntry, packet: &Packet) -> (u32, Option<&'static Member>) {
-    let mut hash = hash::flow(FLEET_KEY.load(), &packet.flow);
+    let hash = hash::flow(FLEET_KEY.load(), &packet.flow);
+    match try_places(hash, vip.table_start, vip.table_size, vip.member_base) {
+        0 => (0, None),
+        id => (id, MEMBERS.get(id)),
+    }
+}
+
+/// Member id of the first backend that takes flows; 0 if none of the places tried has one.
+///
+/// A global function of numbers, so that the verifier walks its loop once. Inlined, it was walked
+/// in every state that a packet can be in when it comes here, and how many those are is left to
+/// the compiler: of two checkouts of the same source one was accepted and the other was beyond the
+/// verifier's limit.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn try_places(hash: u64, start: u32, size: u32, base: u32) -> u32 {
+    let mut hash = hash;
     for _ in 0..TRIES {
-        let entry = hash::entry(hash, vip.table_size);
-        let Some(chunk) = TABLES.get(vip.table_start + entry / CHUNK_ENTRIES as u32) else {
-            return (0, None);
+        let entry = hash::entry(hash, size);
+        let Some(chunk) = TABLES.get(start.wrapping_add(entry / CHUNK_ENTRIES as u32)) else {
+            return 0;
         };
         let number = chunk[entry as usize & (CHUNK_ENTRIES - 1)];
         if number != 0 {
-            let id = vip.member_base + u32::from(number);
+            let id = base.wrapping_add(u32::from(number));
             if let Some(member) = MEMBERS.get(id)
                 && member.state == member_state::UP
             {
-                return (id, Some(member));
+                return id;
             }
         }
         hash = hash::finish(hash.wrapping_add(1));
     }
-    (0, None)
+    0
 }

@@ -12,6 +12,7 @@ use crate::change::machine::{Change, Spec};
 use crate::check::{check_against, check_bytes, render_findings};
 use crate::config::Config;
 use crate::exit::ExitCode;
+use crate::kernel::pins::Pins;
 use crate::plan::{Fate, Plan};
 
 impl Engine {
@@ -29,6 +30,17 @@ impl Engine {
                 exit: exit.code(),
             });
         };
+        let pins = Pins::new(self.setup.paths.pin_dir());
+        if !pins.exist() {
+            let gone = pins.directory().display();
+            return not_begun(
+                format!(
+                    "{gone} is gone (`lbguard unload`?): nothing that this agent writes would \
+                     forward; restart it, and it loads what was committed"
+                ),
+                ExitCode::Refused,
+            );
+        }
         if let Some(running) = &self.running {
             let spec = running.change.spec();
             return not_begun(

@@ -90,6 +90,13 @@ impl Engine {
     /// One round: the kernel's word, a client that is gone, the clock.
     fn round(&mut self) {
         self.observe();
+        self.notice_gone();
+        self.step(Event::Tick);
+        self.forget_final();
+    }
+
+    /// Gives a change up whose client is gone; one that is on trial goes on.
+    fn notice_gone(&mut self) {
         let gone = self.running.as_ref().is_some_and(|running| {
             !running.cancelled
                 && running
@@ -103,8 +110,6 @@ impl Engine {
             }
             self.step(Event::CancelRequested);
         }
-        self.step(Event::Tick);
-        self.forget_final();
     }
 
     /// Tells the change what the kernel says; notices a way back made on the pins alone.
@@ -156,6 +161,8 @@ impl Engine {
                 continue;
             };
             let stop = matches!(result, Event::JournalFailed(_));
+            // Effects lead to one another up to the trial without a round in between.
+            self.notice_gone();
             self.step(result);
             if stop {
                 break;

@@ -89,7 +89,8 @@ fn interrupted(last: Option<&Progress>) -> CliError {
             last.generation
         ))
         .way_out("`lbguard confirm` keeps it, `lbguard revert` ends it, else its deadline does"),
-        _ => CliError::internal("interrupted before the trial; nothing was changed"),
+        _ => CliError::internal("interrupted before the trial: the agent gives the change up")
+            .way_out("`lbguard status` shows whether it does, `lbguard revert` ends a trial"),
     }
 }
 

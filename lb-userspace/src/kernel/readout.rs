@@ -187,7 +187,7 @@ pub fn read(maps: &Maps) -> Result<KernelOut, KernelError> {
         frozen: record.flags & control_flag::FROZEN != 0,
         latched: record.flags & control_flag::LATCHED != 0,
         policy: Digest(maps.policy()?.digest).to_string(),
-        timer_ms_ago: now.saturating_sub(control.ticked_ns) / 1_000_000,
+        timer_ms_ago: now.saturating_sub(control.ticked_ns.max(control.started_ns)) / 1_000_000,
         timer_restarts: control.restarts,
         reasons: read_reasons(maps)?,
     })

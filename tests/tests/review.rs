@@ -1,0 +1,121 @@
+//! What an operator under stress does, found in review.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "all of it is tests"
+)]
+
+use std::time::Duration;
+
+use lb_tests::services;
+use lb_userspace::lab::{Host, Instance, Lab};
+use nix::sys::signal::Signal;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// A lab of two, with its agent and one committed generation (of both backends).
+fn started() -> (Lab, Instance) {
+    let lab = Lab::builder().backends("web", 2).build().unwrap();
+    let mut instance = Instance::new(&lab).unwrap();
+    instance.start_agent().unwrap();
+    instance.commit(&services::shop(&hosts(&lab))).unwrap();
+    (lab, instance)
+}
+
+fn hosts(lab: &Lab) -> Vec<&Host> {
+    lab.backends().collect()
+}
+
+/// What a reboot does: the agent dies, and nothing is pinned any more.
+fn reboot(instance: &mut Instance) {
+    instance.stop_agent(Signal::SIGKILL).unwrap();
+    instance.expect(&["unload", "--yes"], 0).unwrap();
+    instance.start_agent().unwrap();
+}
+
+#[test]
+fn a_second_revert_does_not_take_the_good_generation_too() {
+    let (lab, instance) = started();
+    instance.commit(&services::shop(&hosts(&lab)[..1])).unwrap();
+    instance
+        .try_out(&services::shop(&hosts(&lab)), "60s")
+        .unwrap();
+    instance.expect(&["revert"], 0).unwrap();
+    let told = instance.expect(&["revert"], 3).unwrap();
+    assert!(told.contains("`lbguard revert 1`"), "{told}");
+    assert_eq!(instance.active(), Some(2));
+    instance.expect(&["revert", "1"], 0).unwrap();
+    assert_eq!(instance.active(), Some(1));
+}
+
+#[test]
+fn revert_does_not_lead_to_the_empty_generation() {
+    let (_lab, mut instance) = started();
+    for _ in 0..2 {
+        let told = instance.expect(&["revert"], 3).unwrap();
+        assert!(told.contains("no last known good"), "{told}");
+        assert_eq!(instance.active(), Some(1));
+        reboot(&mut instance);
+    }
+}
+
+#[test]
+fn an_agent_killed_while_it_restores_is_followed_by_one_that_does() {
+    let (_lab, mut instance) = started();
+    instance.stop_agent(Signal::SIGKILL).unwrap();
+    for after_ms in [100, 150, 200, 225, 250, 275, 300, 350, 400] {
+        instance.expect(&["unload", "--yes"], 0).unwrap();
+        let mut agent = instance.spawn(&["agent"]).unwrap();
+        std::thread::sleep(Duration::from_millis(after_ms));
+        agent.signal(Signal::SIGKILL).unwrap();
+        agent.wait(SOON).unwrap();
+        instance.start_agent().unwrap();
+        assert_eq!(instance.active(), Some(1), "killed after {after_ms} ms");
+        instance.stop_agent(Signal::SIGKILL).unwrap();
+    }
+}
+
+#[test]
+fn what_was_taken_back_without_an_agent_stays_so_after_a_reboot() {
+    let (lab, mut instance) = started();
+    instance.commit(&services::shop(&hosts(&lab)[..1])).unwrap();
+    instance.stop_agent(Signal::SIGKILL).unwrap();
+    instance.expect(&["revert"], 0).unwrap();
+    instance.expect(&["unload", "--yes"], 0).unwrap();
+    instance.start_agent().unwrap();
+    assert_eq!(instance.active(), Some(1));
+}
+
+#[test]
+fn an_apply_that_is_interrupted_before_its_trial_has_none() {
+    let (lab, instance) = started();
+    // Staging waits for a neighbour that is not there.
+    let next = services::shop(&hosts(&lab)).replace(&hosts(&lab)[1].v4().to_string(), "10.0.1.199");
+    let file = instance.write("next.toml", &next).unwrap();
+    let file = file.to_string_lossy().into_owned();
+    let words = ["apply", &file, "-m", "interrupted", "--force-unsafe"];
+    let mut apply = instance.spawn(&words).unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    apply.signal(Signal::SIGINT).unwrap();
+    apply.wait(SOON).unwrap();
+    // Longer than the neighbour is waited for.
+    std::thread::sleep(Duration::from_secs(4));
+    assert!(!instance.on_trial());
+    let history = instance.expect(&["history"], 0).unwrap();
+    assert!(history.contains("interrupted"), "{history}");
+}
+
+#[test]
+fn an_agent_without_its_pins_takes_no_change() {
+    let (lab, mut instance) = started();
+    instance.expect(&["unload", "--yes"], 0).unwrap();
+    let file = instance
+        .write("next.toml", &services::shop(&hosts(&lab)[..1]))
+        .unwrap();
+    let file = file.to_string_lossy().into_owned();
+    let told = instance.expect(&["apply", &file, "-m", "x"], 3).unwrap();
+    assert!(told.contains("is gone"), "{told}");
+    reboot(&mut instance);
+    assert_eq!(instance.active(), Some(1));
+}

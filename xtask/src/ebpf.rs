@@ -9,6 +9,7 @@ use object::{Object as _, ObjectSymbol as _};
 
 use crate::command::workspace;
 use crate::recipe::{OBJECTS, Toolchain};
+use crate::stack;
 
 /// Builds and checks the objects.
 pub fn build() -> Result<()> {
@@ -19,15 +20,15 @@ pub fn build() -> Result<()> {
         .map_err(|sentence| anyhow!(sentence))?;
     for name in OBJECTS {
         let object = directory.join(name);
-        let bytes = check(&object).with_context(|| object.display().to_string())?;
-        println!("{}: {bytes} bytes", object.display());
+        let found = check(&object).with_context(|| object.display().to_string())?;
+        println!("{}: {found}", object.display());
     }
     Ok(())
 }
 
 /// A bounds check that the compiler could not remove ends in a call of `panic`, which the verifier
 /// sees as an endless loop, on whichever path it is reached: refuse it here, by name.
-fn check(path: &Path) -> Result<usize> {
+fn check(path: &Path) -> Result<String> {
     let data = fs::read(path)?;
     let object = ElfFile64::<object::LittleEndian>::parse(&*data)?;
     let panics: Vec<&str> = object
@@ -35,9 +36,12 @@ fn check(path: &Path) -> Result<usize> {
         .filter_map(|symbol| symbol.name().ok())
         .filter(|name| name.contains("panic"))
         .collect();
-    if panics.is_empty() {
-        Ok(data.len())
-    } else {
-        bail!("panics remain: {}", panics.join(", "))
+    if !panics.is_empty() {
+        bail!("panics remain: {}", panics.join(", "));
     }
+    let stack = stack::deepest(&object)?;
+    Ok(format!(
+        "{} bytes, at most {stack} bytes of stack",
+        data.len()
+    ))
 }

@@ -11,6 +11,8 @@ mod lint;
 mod recipe;
 mod run;
 mod setup;
+mod stack;
+mod vm;
 
 /// Tasks of the lbguard repository.
 #[derive(Parser)]
@@ -40,6 +42,8 @@ enum Task {
         /// Passed on to the demo.
         args: Vec<String>,
     },
+    /// Runs tests on Debian's own kernel (6.1 on Debian 12) in an emulated machine.
+    VmTest(vm::Options),
     /// Runs the long tests (those marked `#[ignore]`) of the end-to-end crate.
     #[command(trailing_var_arg = true, allow_hyphen_values = true)]
     Soak {
@@ -60,6 +64,7 @@ fn main() -> ExitCode {
         Task::Lint => setup::setup().and_then(|()| lint::lint()),
         Task::Test { .. } => setup::setup().and_then(|()| run::test(&rest())),
         Task::Demo { args } => setup::setup().and_then(|()| run::demo(&args)),
+        Task::VmTest(options) => setup::setup().and_then(|()| vm::test(&options)),
         Task::Soak { .. } => setup::setup().and_then(|()| run::soak(&rest())),
     };
     match done {

@@ -41,7 +41,7 @@ extern "C" fn take_member(turn: u32, records: *mut Records) -> i64 {
         return records.note(turn, Err(Refusal::Malformed));
     };
     let (id, drain) = (u32::from_ne_bytes(id), u32::from_ne_bytes(drain) != 0);
-    let outcome = put_member(&frame, offset, id, drain, &records.shadow);
+    let outcome = put_member(&frame, offset, id, drain, &records.shadow());
     records.note(id, outcome)
 }
 

@@ -37,7 +37,7 @@ extern "C" fn take_vip(turn: u32, records: *mut Records) -> i64 {
         return records.note(turn, Err(Refusal::Malformed));
     };
     let place = u32::from_ne_bytes(place);
-    let outcome = put_vip(&frame, offset, place, &records.shadow);
+    let outcome = put_vip(&frame, offset, place, &records.shadow());
     records.note(place, outcome)
 }
 

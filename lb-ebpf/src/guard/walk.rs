@@ -5,6 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::bpf_loop;
 use lb_common::guard::Refusal;
+use lb_common::slot::SlotHeader;
 
 use super::begin::no_pool;
 use super::{Call, Detail, Outcome, Shadow};
@@ -39,11 +40,14 @@ pub fn walk<T>(turns: u32, turn: Turn<T>, state: &mut T) -> Result<(), Refusal> 
 }
 
 /// Records of a payload, taken one by one: verified once, however many there are.
+///
+/// 32 bytes and no more: of a function's stack Linux 6.1 counts whole 32 bytes, and takes 512 for a
+/// chain of calls.
 pub struct Records {
     /// The program's context, to read from the packet.
     pub ctx: *mut xdp_md,
-    /// SHADOW.
-    pub shadow: Shadow,
+    header: *mut SlotHeader,
+    slot: u32,
     /// First number that the command names.
     pub first: u32,
     /// Number of the record that was refused, or the last one.
@@ -65,7 +69,8 @@ impl Records {
     ) -> Outcome {
         let mut records = Self {
             ctx: call.ctx.ctx,
-            shadow,
+            header: shadow.header,
+            slot: shadow.slot,
             first,
             number: 0,
             refusal: 0,
@@ -77,6 +82,15 @@ impl Records {
             // The only thing that a record can lack is its pool.
             Some(Refusal::Incomplete) => Err(no_pool(detail)),
             Some(refusal) => Err(refusal),
+        }
+    }
+
+    /// SHADOW.
+    #[inline(always)]
+    pub const fn shadow(&self) -> Shadow {
+        Shadow {
+            slot: self.slot,
+            header: self.header,
         }
     }
 

@@ -1,0 +1,111 @@
+//! The test programs of the end-to-end crate: built as `cargo test` builds them.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use crate::command::cargo_command;
+
+const PACKAGE: &str = "lb-tests";
+/// Programs of that package, beside its tests.
+const INIT: &str = "vm-init";
+const LBGUARD: &str = "lbguard-under-test";
+
+/// The tests of what runs in the kernel: they need no network.
+const KERNEL_SIDE: [&str; 6] = [
+    "datapath", "deadman", "frozen", "guard", "refusals", "verifier",
+];
+
+/// Built programs.
+pub struct Built {
+    /// `init` of the machine.
+    pub init: PathBuf,
+    /// The program under test.
+    pub lbguard: PathBuf,
+    /// Tests by name.
+    tests: Vec<(String, PathBuf)>,
+}
+
+/// A test program that is to run.
+pub struct Chosen {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub program: PathBuf,
+    /// What it is called with.
+    pub arguments: Vec<String>,
+}
+
+/// Builds them all.
+pub fn build() -> Result<Built> {
+    let mut cargo = cargo_command("test");
+    cargo
+        .args(["--package", PACKAGE, "--tests", "--no-run"])
+        .arg("--message-format=json-render-diagnostics")
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit());
+    let done = cargo.output().context("cargo test --no-run")?;
+    if !done.status.success() {
+        bail!("the tests do not build: cargo's messages are above");
+    }
+    let mut tests = Vec::new();
+    let (mut init, mut lbguard) = (None, None);
+    for line in String::from_utf8_lossy(&done.stdout).lines() {
+        let Some((name, is_test, program)) = artifact(line) else {
+            continue;
+        };
+        match name.as_str() {
+            INIT => init = Some(program),
+            LBGUARD => lbguard = Some(program),
+            _ if is_test => tests.push((name, program)),
+            _ => {}
+        }
+    }
+    let lacking = || format!("cargo names no program {INIT} or {LBGUARD}");
+    Ok(Built {
+        init: init.with_context(lacking)?,
+        lbguard: lbguard.with_context(lacking)?,
+        tests,
+    })
+}
+
+/// Name, whether it is a test of the directory `tests`, and path of a program that cargo has built.
+fn artifact(line: &str) -> Option<(String, bool, PathBuf)> {
+    let message: Value = serde_json::from_str(line).ok()?;
+    let program = message.get("executable")?.as_str()?;
+    let target = message.get("target")?;
+    let name = target.get("name")?.as_str()?;
+    let kinds = target.get("kind")?.as_array()?;
+    let is_test = kinds.iter().any(|kind| kind == "test");
+    // A program's own unit tests are called as the program is.
+    let is_harness = message.get("profile")?.get("test")?.as_bool()?;
+    (is_test == is_harness).then(|| (name.to_owned(), is_test, program.into()))
+}
+
+/// What is to run: what was asked for, or all, or the tests of the kernel's side.
+pub fn choose(built: &Built, asked: &[String], all: bool) -> Result<Vec<Chosen>> {
+    let known: Vec<&str> = built.tests.iter().map(|(name, _)| name.as_str()).collect();
+    if let Some(name) = asked.iter().find(|name| !known.contains(&name.as_str())) {
+        bail!(
+            "there is no test program {name}; there are {}",
+            known.join(", ")
+        );
+    }
+    let wanted = |name: &str| {
+        if asked.is_empty() {
+            all || KERNEL_SIDE.contains(&name)
+        } else {
+            asked.iter().any(|asked| asked == name)
+        }
+    };
+    let chosen = built.tests.iter().filter(|(name, _)| wanted(name));
+    Ok(chosen
+        .map(|(name, program)| Chosen {
+            name: name.clone(),
+            program: program.clone(),
+            arguments: Vec::new(),
+        })
+        .collect())
+}

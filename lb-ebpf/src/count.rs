@@ -59,12 +59,26 @@ pub fn member(set: u32, member: u32, change: impl FnOnce(&mut MemberCounters)) {
 /// Counts a hard event of a slot: one that is never right, from this source.
 #[inline(always)]
 pub fn hard_event(slot: u32, source: &Address) {
-    if let Some(events) = HARD_EVENTS.get_ptr_mut(slot) {
-        let bit = 1u64 << (hash::address(TAG_KEY.load(), source) & 63);
-        // SAFETY: aligned words of a map element, changed atomically.
-        unsafe {
-            atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*events).events, 1);
-            atomic_or::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*events).sources, bit);
-        }
+    note_hard_event(slot, hash::address(TAG_KEY.load(), source));
+}
+
+/// [`hard_event`], the source by its hash.
+///
+/// A global function of numbers, so that the verifier checks it once and not for every state that
+/// a packet can end in.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn note_hard_event(slot: u32, source: u64) -> u32 {
+    let Some(events) = HARD_EVENTS.get_ptr_mut(slot) else {
+        return 0;
+    };
+    // SAFETY: aligned words of a map element, changed atomically.
+    unsafe {
+        atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*events).events, 1);
+        atomic_or::<u64, u64, { AtomicOrdering::Relaxed }>(
+            &raw mut (*events).sources,
+            1 << (source & 63),
+        );
     }
+    1
 }

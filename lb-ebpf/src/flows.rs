@@ -6,57 +6,61 @@ use lb_common::flow::{BUCKET_ENTRIES, Entry, bucket, victim};
 
 use crate::maps::{FLOW_BUCKETS, FLOWS};
 
-/// An entry found, and where it lies; the empty entry if there is none.
-///
-/// Not an `Option`: the compiler would carry its payload, undefined where there is none, over the
-/// branches, and the verifier refuses to read what was never written.
-#[derive(Clone, Copy)]
-pub struct Found {
-    /// The entry as read.
-    pub entry: Entry,
-    place: *mut u64,
+/// The entry of the flow with this hash; the empty entry if there is none.
+#[inline(always)]
+pub fn find(hash: u64) -> Entry {
+    Entry(seek(hash))
 }
 
-impl Found {
-    /// No entry.
-    pub const NONE: Self = Self {
-        entry: Entry(0),
-        place: core::ptr::null_mut(),
+/// [`find`], the entry as a number.
+///
+/// A global function of numbers, so that the verifier checks it once: with the loop in the packet
+/// path it would go through all that follows once for each place of the bucket.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn seek(hash: u64) -> u64 {
+    let Some(words) = FLOWS.get_ptr_mut(bucket(hash, FLOW_BUCKETS.load())) else {
+        return 0;
     };
-
-    /// Whether there is an entry.
-    #[inline(always)]
-    pub const fn is_some(&self) -> bool {
-        !self.entry.is_empty()
-    }
-
-    /// Notes that the flow lives. Written once per age step, so that reading stays reading.
-    #[inline(always)]
-    pub fn touch(&self, age: u32) {
-        if self.entry.age() != age && !self.place.is_null() {
-            // SAFETY: `place` is a word of a bucket, which lives as long as the program.
-            unsafe { self.place.write_volatile(self.entry.with_age(age).0) };
+    let words = words.cast::<u64>();
+    for index in 0..BUCKET_ENTRIES {
+        // SAFETY: a bucket has BUCKET_ENTRIES words; other CPUs write whole words.
+        let entry = Entry(unsafe { words.add(index).read_volatile() });
+        if entry.matches(hash) {
+            return entry.0;
         }
     }
+    0
 }
 
-/// The entry of the flow with this hash.
+/// Notes that the flow of an entry lives. Written once per age step, so that reading stays reading.
 #[inline(always)]
-pub fn find(hash: u64) -> Found {
+pub fn touch(hash: u64, entry: Entry, age: u32) {
+    if entry.age() != age {
+        renew(hash, entry.0, age);
+    }
+}
+
+/// [`touch`], as a global function of numbers. An entry that was replaced meanwhile is left alone.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn renew(hash: u64, entry: u64, age: u32) -> u32 {
     let Some(words) = FLOWS.get_ptr_mut(bucket(hash, FLOW_BUCKETS.load())) else {
-        return Found::NONE;
+        return 0;
     };
     let words = words.cast::<u64>();
     for index in 0..BUCKET_ENTRIES {
         // SAFETY: a bucket has BUCKET_ENTRIES words.
         let place = unsafe { words.add(index) };
         // SAFETY: as above; other CPUs write whole words.
-        let entry = Entry(unsafe { place.read_volatile() });
-        if entry.matches(hash) {
-            return Found { entry, place };
+        unsafe {
+            if place.read_volatile() == entry {
+                place.write_volatile(Entry(entry).with_age(age).0);
+                return 1;
+            }
         }
     }
-    Found::NONE
+    0
 }
 
 /// Remembers a flow.

@@ -112,12 +112,17 @@ fn knows(view: &View, address: &lb_common::address::Address) -> bool {
 
 #[inline(always)]
 fn forward(ctx: &XdpContext, view: &View, packet: &Packet, asked: Option<Asked>) -> Outcome {
-    let flows = !matches!(asked, Some(Asked { no_flows: true, .. }));
-    let probed = asked.is_some();
-    let choice = pick::pick(view, packet, flows);
-    if view.trial && !probed {
-        watch(view, packet, choice.reason, choice.slot);
+    let outcome = chosen(ctx, view, packet, asked);
+    if view.trial && asked.is_none() {
+        watch(view, packet, outcome.reason, outcome.slot);
     }
+    outcome
+}
+
+#[inline(always)]
+fn chosen(ctx: &XdpContext, view: &View, packet: &Packet, asked: Option<Asked>) -> Outcome {
+    let flows = !matches!(asked, Some(Asked { no_flows: true, .. }));
+    let choice = pick::pick(view, packet, flows);
     let vip = choice.vip.map_or(0, |vip| u32::from(vip.vip) + 1);
     let mut outcome = Outcome {
         vip,
@@ -126,16 +131,13 @@ fn forward(ctx: &XdpContext, view: &View, packet: &Packet, asked: Option<Asked>)
     let Some(vip) = choice.vip else {
         return outcome;
     };
-    let set = count::set(choice.slot, probed);
+    let set = count::set(choice.slot, asked.is_some());
     let Some(member) = choice.member else {
         count::vip(set, vip.vip, |counters| counters.dropped += 1);
         return outcome;
     };
     let sent = rewrite::send(ctx, packet, member, choice.hash);
     count(set, packet, vip, &choice, &sent);
-    if view.trial && !probed {
-        watch(view, packet, sent.reason, choice.slot);
-    }
     outcome.reason = sent.reason;
     outcome.member = choice.member_id;
     outcome.followed = choice.followed;

@@ -1,12 +1,13 @@
 //! Which backend a packet goes to, and which slot says so.
 
 use lb_common::counter::Reason;
+use lb_common::flow::Entry;
 use lb_common::hash;
 use lb_common::packet::{Packet, Role};
 use lb_common::slot::{CHUNK_ENTRIES, Member, VipEntry, member_state};
 
 use crate::control::View;
-use crate::flows::{self, Found};
+use crate::flows;
 use crate::maps::{FLEET_KEY, MEMBERS, TABLES, TAG_KEY};
 use crate::vips;
 
@@ -71,7 +72,7 @@ pub fn pick(view: &View, packet: &Packet, flows: bool) -> Choice {
     let found = if flows && packet.role != Role::Syn {
         flows::find(hash)
     } else {
-        Found::NONE
+        Entry(0)
     };
     let arm = if view.trial {
         arm(view, packet, hash, found)
@@ -93,9 +94,9 @@ pub fn pick(view: &View, packet: &Packet, flows: bool) -> Choice {
 /// During a trial: a flow stays in the arm it began in; a TCP SYN or a UDP packet without an entry
 /// may enter the new one; other TCP belongs to control.
 #[inline(always)]
-fn arm(view: &View, packet: &Packet, hash: u64, found: Found) -> Arm {
-    let new = if found.is_some() {
-        found.entry.change() == view.change
+fn arm(view: &View, packet: &Packet, hash: u64, found: Entry) -> Arm {
+    let new = if !found.is_empty() {
+        found.change() == view.change
     } else {
         matches!(packet.role, Role::Syn | Role::Datagram) && view.takes(hash)
     };
@@ -145,7 +146,7 @@ fn choose(
     hash: u64,
     arm: &Arm,
     vip: &'static VipEntry,
-    found: Found,
+    found: Entry,
 ) -> Choice {
     let chosen = Choice {
         reason: Reason::Forwarded,
@@ -153,12 +154,12 @@ fn choose(
         hash,
         ..Choice::none(Reason::Forwarded, arm.slot)
     };
-    if found.is_some() {
-        let member_id = found.entry.member();
+    if !found.is_empty() {
+        let member_id = found.member();
         if let Some(member) = MEMBERS.get(member_id)
             && follows(member, arm.slot, vip)
         {
-            found.touch(view.age);
+            flows::touch(hash, found, view.age);
             return Choice {
                 member_id,
                 member: Some(member),

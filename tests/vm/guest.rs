@@ -7,6 +7,12 @@ use std::process::Command;
 use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::mount::{MsFlags, mount};
 
+/// Where `xtask` puts the lbguard under test.
+pub const LBGUARD: &str = "/usr/sbin/lbguard";
+
+/// Files that a process may open, as a service has: 1,000 connections have two ends here.
+const FILES: libc::rlim_t = 524_288;
+
 /// What `xtask` lists the modules in, each after those that it needs.
 const MODULES: &str = "/etc/vm/modules";
 
@@ -34,6 +40,9 @@ pub fn prepare() {
             println!("vm guest: module {module}: {error}");
         }
     }
+    if let Err(error) = allow_files() {
+        println!("vm guest: limit of open files: {error}");
+    }
     let up = Command::new("ip")
         .args(["link", "set", "lo", "up"])
         .status();
@@ -58,4 +67,16 @@ fn load(module: &Path) -> std::io::Result<()> {
     let file = File::open(module)?;
     finit_module(&file, c"", ModuleInitFlags::empty())?;
     Ok(())
+}
+
+fn allow_files() -> std::io::Result<()> {
+    let limit = libc::rlimit {
+        rlim_cur: 1024,
+        rlim_max: FILES,
+    };
+    // SAFETY: the kernel reads the structure, which lives through the call.
+    match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
 }

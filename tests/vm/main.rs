@@ -41,7 +41,8 @@ const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 /// Runs the worker, takes in whatever it leaves orphaned, and turns the machine off.
 fn supervise() {
     let mut worker = Command::new("/init");
-    match worker.arg(WORKER).env("PATH", PATH).spawn() {
+    worker.env("PATH", PATH).env("LBGUARD_BIN", guest::LBGUARD);
+    match worker.arg(WORKER).spawn() {
         Ok(worker) => {
             let worker = i32::try_from(worker.id()).ok().map(Pid::from_raw);
             while let Ok(status) = wait() {

@@ -5,14 +5,17 @@ use std::env;
 use anyhow::{Result, anyhow};
 
 use crate::command::{cargo_command, find, run, rustc, workspace};
+use crate::ebpf;
 use crate::recipe::Toolchain;
 
-/// Formatting, clippy and, where it is installed, cargo-deny; warnings are errors.
+/// Formatting, clippy, what has to be true of the BPF objects and, where it is installed, cargo-deny;
+/// warnings are errors.
 pub fn lint() -> Result<()> {
     run(cargo_command("fmt").args(["--all", "--check"]))?;
     run(cargo_command("fmt").args(["--check", "--manifest-path", "lb-ebpf/Cargo.toml"]))?;
     run(cargo_command("clippy").args(["--workspace", "--all-targets", "--", "-Dwarnings"]))?;
     clippy_ebpf()?;
+    ebpf::build()?;
     if find("cargo-deny").is_some() {
         run(cargo_command("deny").args(["check"]))?;
     } else {

@@ -97,12 +97,8 @@ impl Archive {
         let fields = [
             inode, mode, 0, 0, 1, 0, size, 0, 0, major, minor, name_size, 0,
         ];
-        let mut header = String::from("070701");
-        for field in fields {
-            header.push_str(&format!("{field:08x}"));
-        }
-        header.push_str(name);
-        header.push('\0');
+        let fields = fields.map(|field| format!("{field:08x}")).concat();
+        let header = format!("070701{fields}{name}\0");
         self.write(header.as_bytes())?;
         self.write(content)
     }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
@@ -31,9 +32,12 @@ const MODULES: [&str; 12] = [
 ];
 
 /// Programs that tests run.
-const PROGRAMS: [&str; 7] = [
-    "bpftool", "curl", "ethtool", "ip", "nginx", "ping", "tcpdump",
+const PROGRAMS: [&str; 11] = [
+    "bpftool", "curl", "ethtool", "ip", "nginx", "ping", "sleep", "stat", "sysctl", "tc", "tcpdump",
 ];
+
+/// Where `init` expects lbguard (tests/vm/guest.rs).
+const LBGUARD: &str = "/usr/sbin/lbguard";
 
 /// Files that programs want to be there.
 const FILES: [(&str, &str); 4] = [
@@ -58,8 +62,10 @@ pub fn pack(kernel: &Kernel, built: &Built, chosen: &[Chosen], archive: &Path) -
         }
     }
     add_stripped(&built.init, Path::new("/init"), &mut archive)?;
-    // At its own place: tests know it by the path that it was built to.
-    add_stripped(&built.lbguard, &built.lbguard, &mut archive)?;
+    for place in [Path::new(LBGUARD), &built.lbguard] {
+        // The second place is that of the build, which some tests know it by.
+        add_stripped(&built.lbguard, place, &mut archive)?;
+    }
     let mut list = String::new();
     for suite in chosen {
         let place = PathBuf::from("/tests").join(&suite.name);
@@ -123,7 +129,7 @@ fn modules(kernel: &Kernel, archive: &mut Archive) -> Result<()> {
 /// Adds a program without its debug information, which is most of it.
 fn add_stripped(program: &Path, place: &Path, archive: &mut Archive) -> Result<()> {
     let stripped = program.with_extension("stripped");
-    let limit = std::time::Duration::from_secs(60);
+    let limit = Duration::from_mins(1);
     let mut strip = Command::new("strip");
     strip.arg("-o").arg(&stripped).arg(program);
     // Without binutils it is larger, that is all.

@@ -29,7 +29,7 @@ pub struct Options {
     /// Processors of the machine.
     #[arg(long, default_value_t = 2)]
     cpus: u8,
-    /// Run every test that can run there, not only those of the kernel's side.
+    /// Run every test that can run there, not only the usual six programs.
     #[arg(long)]
     all: bool,
     /// Test programs of the end-to-end crate (files or directories in tests/tests), instead.

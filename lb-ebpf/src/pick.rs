@@ -95,10 +95,10 @@ pub fn pick(view: &View, packet: &Packet, flows: bool) -> Choice {
 /// may enter the new one; other TCP belongs to control.
 #[inline(always)]
 fn arm(view: &View, packet: &Packet, hash: u64, found: Entry) -> Arm {
-    let new = if !found.is_empty() {
-        found.change() == view.change
-    } else {
+    let new = if found.is_empty() {
         matches!(packet.role, Role::Syn | Role::Datagram) && view.takes(hash)
+    } else {
+        found.change() == view.change
     };
     let (own, other) = if new {
         (view.shadow, view.active)

@@ -157,6 +157,10 @@ pub const ACK: &str = "\
 The breaker in the kernel ends a trial when the new configuration is provably
 wrong. No other trial may begin until somebody has looked.
 
+Examples:
+  lbguard history -n 1    # what it ended, and why
+  lbguard ack
+
 Exit: 0 acknowledged, 3 nothing to acknowledge, 6 no agent is running.";
 
 /// `lbguard status --help`.

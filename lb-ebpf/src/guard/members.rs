@@ -113,13 +113,22 @@ fn belongs(id: u32, put: &Member, shadow: &Shadow, generation: u64) -> Outcome {
     Ok(())
 }
 
+/// Bytes of a name that are on the stack at a time, which is short here.
+const NAME_PART: usize = 16;
+const _: () = assert!(size_of::<Name>().is_multiple_of(NAME_PART));
+
 /// Copies a name of the payload into a map of names.
 #[inline(always)]
 pub fn copy_name(frame: &XdpFrame, offset: usize, place: Option<*mut Name>) -> Outcome {
     let place = place.ok_or(Refusal::OutOfRange)?;
-    let name: Name = frame.read(offset).ok_or(Refusal::Malformed)?;
-    // SAFETY: an element of a map of names under the lock.
-    unsafe { place.write(name) };
+    // The last part first: where that can be read, all can, so that nothing is written by halves.
+    for part in (0..size_of::<Name>() / NAME_PART).rev() {
+        let bytes: [u8; NAME_PART] = frame
+            .read(offset + part * NAME_PART)
+            .ok_or(Refusal::Malformed)?;
+        // SAFETY: a part of an element of a map of names under the lock.
+        unsafe { place.cast::<[u8; NAME_PART]>().add(part).write(bytes) };
+    }
     Ok(())
 }
 

@@ -112,3 +112,27 @@ impl Archive {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_come_before_what_is_in_them_and_once() {
+        let path = std::env::temp_dir().join(format!("lbguard-cpio-{}", std::process::id()));
+        let mut archive = Archive::create(&path).unwrap();
+        archive.file("/a/b/c", b"xyz").unwrap();
+        archive.file("/a/d", b"").unwrap();
+        archive.file("/a/d", b"a second of that name").unwrap();
+        assert!(archive.has("/a/b") && !archive.has("/b"));
+        let size = archive.finish().unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!((bytes.len(), bytes.len() % 4), (size, 0));
+        let text = String::from_utf8_lossy(&bytes);
+        let order = ["a\0", "a/b\0", "a/b/c\0", "a/d\0", TRAILER];
+        let places = order.map(|name| text.find(name).unwrap());
+        assert!(places.is_sorted(), "{places:?}");
+        assert_eq!(text.matches("070701").count(), order.len());
+    }
+}

@@ -139,3 +139,35 @@ fn follow(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(lines: &[&str]) -> Result<()> {
+        let mut report = Report::default();
+        for line in lines {
+            report.take(line);
+        }
+        report.judge()
+    }
+
+    #[test]
+    fn only_all_results_and_the_end_are_good() {
+        let all = [
+            "vm: plan 2",
+            "vm: ok a: x",
+            "noise",
+            "vm: ok b: y",
+            "vm: end",
+        ];
+        assert!(told(&all).is_ok());
+        for missing in 0..all.len() {
+            let mut some = all.to_vec();
+            let line = some.remove(missing);
+            assert_eq!(told(&some).is_ok(), line == "noise", "without {line}");
+        }
+        assert!(told(&["vm: plan 1", "vm: MISS a: x", "vm: end"]).is_err());
+        assert!(told(&["vm: plan 0", "vm: end"]).is_err());
+    }
+}

@@ -24,7 +24,7 @@ pub struct Options {
     #[arg(long, default_value = "linux-image-cloud-amd64")]
     kernel: String,
     /// Seconds after which the machine is stopped.
-    #[arg(long, default_value_t = 1200)]
+    #[arg(long, default_value_t = 1800)]
     limit: u64,
     /// Processors of the machine.
     #[arg(long, default_value_t = 2)]

@@ -19,6 +19,7 @@ pub mod control;
 pub mod counter;
 pub mod decap;
 pub mod encap;
+pub mod evidence;
 pub mod flow;
 pub mod guard;
 pub mod hash;

@@ -2,6 +2,7 @@
 
 use crate::control::{Control, ControlRecord};
 use crate::counter::{MemberCounters, Reasons, VipCounters};
+use crate::evidence::{Evidence, MemberEvidence};
 use crate::policy::{HardEvents, Policy};
 use crate::slot::{Member, NextHop, Node, PoolEntry, SlotHeader, TableHeader, VipEntry};
 
@@ -18,9 +19,11 @@ macro_rules! pods {
 pods!(
     Control,
     ControlRecord,
+    Evidence,
     HardEvents,
     Member,
     MemberCounters,
+    MemberEvidence,
     NextHop,
     Node,
     Policy,

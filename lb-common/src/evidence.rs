@@ -163,7 +163,7 @@ const fn bounded(bucket: u32, buckets: usize) -> usize {
     }
 }
 
-const _: () = assert!(size_of::<Evidence>() == 480);
+const _: () = assert!(size_of::<Evidence>() == 464);
 const _: () = assert!(size_of::<MemberEvidence>() == 16);
 
 #[cfg(test)]

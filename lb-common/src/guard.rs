@@ -193,6 +193,9 @@ codes! {
         TooManyDown = 33,
         /// No policy has been set.
         NoPolicy = 34,
+        /// K3: two VIPs of the slot have one number, and would share counters and name. Detail: the
+        /// number.
+        SharedNumber = 35,
     }
 }
 

@@ -82,7 +82,7 @@ pub static MEMBER_COUNTS: PerCpuArray<MemberCounters, 1> = PerCpuArray::new();
 /// What a CPU may still answer.
 #[btf_map]
 pub static ALLOWANCES: PerCpuArray<Allowance, 1> = PerCpuArray::new();
-/// Entries per backend number, while the guard walks a table.
+/// Entries per backend number, while the guard walks a table; VIPs per number, while it seals a slot.
 #[btf_map]
 pub static TALLIES: Array<u32, 65_536> = Array::new();
 /// The timer, alone: a map with a timer cannot be frozen.

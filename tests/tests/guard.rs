@@ -1,8 +1,11 @@
 //! The guard in the kernel: what it lets through, what it refuses, and in which words.
+#![allow(clippy::unwrap_used, reason = "all of it is tests")]
 
 use lb_common::control::{Cause, NO_SLOT, control_flag};
 use lb_common::guard::{Op, Refusal};
+use lb_common::slot::{Member, member_state};
 use lb_tests::bench::{Bench, refusal, shop};
+use lb_userspace::kernel::image::{Image, MemberImage};
 
 #[test]
 fn a_change_goes_through_its_slot_and_back() {
@@ -110,6 +113,62 @@ fn recycled_numbers_wait_for_two_sweeps() {
     );
     let freed = lb_userspace::kernel::stage::recycle(&bench.kernel, &idle).unwrap();
     assert_eq!(freed, idle.len());
+}
+
+/// The backend of that name in an image.
+fn backend<'a>(image: &'a mut Image, name: &str) -> &'a mut MemberImage {
+    let members = image.pools.iter_mut().flat_map(|pool| &mut pool.members);
+    members
+        .into_iter()
+        .find(|member| member.name == name)
+        .unwrap()
+}
+
+/// State and next hop of a member, as packets see them.
+fn overlay(bench: &Bench, id: u32) -> (u8, u16) {
+    let Member {
+        state, next_hop, ..
+    } = bench.kernel.maps.member(id).unwrap();
+    (state, next_hop)
+}
+
+#[test]
+fn a_number_that_no_slot_has_is_put_with_state_and_next_hop_anew() {
+    let bench = Bench::new();
+    bench.set_hop(2, 1500, false);
+    bench.commit(&shop(2));
+    // A newcomer that cannot be reached: down, so that the guard takes it. Then put back.
+    let mut image = bench.image(&shop(3));
+    let newcomer = backend(&mut image, "web-3");
+    (newcomer.member.state, newcomer.member.next_hop) = (member_state::DOWN, 2);
+    let id = newcomer.id;
+    bench.stage(&image).unwrap();
+    assert_eq!(overlay(&bench, id), (member_state::DOWN, 2));
+    bench.trial(1).unwrap();
+    bench.revert().unwrap();
+
+    let mut again = bench.image(&shop(3));
+    assert_eq!(backend(&mut again, "web-3").id, id, "numbers follow names");
+    bench.stage(&again).unwrap();
+    assert_eq!(overlay(&bench, id), (member_state::UP, 1));
+}
+
+#[test]
+fn a_number_that_a_slot_has_keeps_state_and_next_hop() {
+    let bench = Bench::new();
+    bench.set_hop(2, 1500, true);
+    let id = backend(&mut bench.commit(&shop(3)), "web-3").id;
+    let down = [u64::from(id), u64::from(member_state::DOWN), 2];
+    bench
+        .kernel
+        .guard
+        .call(Op::SetMember, 0, &down, &[])
+        .unwrap();
+    let mut image = bench.image(&shop(4));
+    let put = &backend(&mut image, "web-3").member;
+    assert_eq!((put.state, put.next_hop), (member_state::UP, 1));
+    bench.stage(&image).unwrap();
+    assert_eq!(overlay(&bench, id), (member_state::DOWN, 2), "ACTIVE's");
 }
 
 #[test]

@@ -53,9 +53,13 @@ fn put_member(frame: &XdpFrame, offset: usize, id: u32, drain: bool, shadow: &Sh
     // SAFETY: the header is a map element under the lock.
     belongs(id, &put, shadow, unsafe { (*shadow.header).generation })?;
     let member = MEMBERS.get_ptr_mut(id).ok_or(Refusal::OutOfRange)?;
-    // SAFETY: a map element under the lock. It is written whole only while no slot has it.
+    // SAFETY: a map element under the lock. It is written whole only while no slot has it: what was
+    // put by a change that was given up, its state and next hop too, is forgotten then.
     unsafe {
-        if (*member).slots == 0 && (*member).identity == 0 {
+        if (*member).identity != 0 && !same(&*member, &put) {
+            return Err(Refusal::InUse);
+        }
+        if (*member).slots == 0 {
             member.write(Member {
                 slots: 0,
                 drains: 0,
@@ -66,8 +70,6 @@ fn put_member(frame: &XdpFrame, offset: usize, id: u32, drain: bool, shadow: &Sh
                 offset + 8 + size_of::<Member>(),
                 MEMBER_NAMES.get_ptr_mut(id),
             )?;
-        } else if !same(&*member, &put) {
-            return Err(Refusal::InUse);
         }
         add(member, shadow, drain, put.weight);
     }

@@ -10,7 +10,7 @@ use super::policy;
 use super::walk::walk;
 use super::{Call, Detail, Outcome, Shadow, shadow};
 use crate::control::now;
-use crate::maps::{self, TABLES, VIP_PLACES, VIPS};
+use crate::maps::{self, TABLES, TALLIES, VIP_PLACES, VIPS, VIPS_MAX};
 use crate::vips;
 
 /// What the walk over two tables carries.
@@ -153,12 +153,15 @@ extern "C" fn compare_chunk(turn: u32, comparison: *mut Comparison) -> i64 {
     0
 }
 
-/// What the walk over ACTIVE's VIPs carries.
-struct Removed {
+/// What the walk over the VIPs of ACTIVE and SHADOW carries.
+struct Sweep {
     active: u32,
     shadow: u32,
     places: u32,
-    count: u32,
+    /// VIPs of ACTIVE that SHADOW lacks.
+    removed: u32,
+    /// A number that two VIPs of SHADOW have, plus 1.
+    shared: u32,
 }
 
 /// `Op::Seal`.
@@ -168,17 +171,14 @@ pub fn seal(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     let record = call.record()?;
     stale_base(call, record, detail)?;
     complete(call, &shadow, detail)?;
-    let places = VIP_PLACES.load();
-    let mut removed = Removed {
-        active: u32::from(record.active),
-        shadow: shadow.slot,
-        places,
-        count: 0,
-    };
-    walk(places, count_removed, &mut removed)?;
+    let sweep = sweep_vips(&shadow, record)?;
+    if sweep.shared != 0 {
+        detail[0] = u64::from(sweep.shared - 1);
+        return Err(Refusal::SharedNumber);
+    }
     // SAFETY: a map element under the lock.
     let header = unsafe { &mut *shadow.header };
-    header.vips_removed = removed.count;
+    header.vips_removed = sweep.removed;
     let policy = policy::held()?;
     // SAFETY: an element of the policy map under the lock.
     let (r1_ppm, r2_ppm) = unsafe { ((*policy).r1_ppm, (*policy).r2_ppm) };
@@ -230,16 +230,55 @@ fn complete(call: &Call<'_>, shadow: &Shadow, detail: &mut Detail) -> Outcome {
     Ok(())
 }
 
-extern "C" fn count_removed(turn: u32, removed: *mut Removed) -> i64 {
+/// Walks both VIP tables.
+#[inline(always)]
+fn sweep_vips(shadow: &Shadow, record: &ControlRecord) -> Result<Sweep, Refusal> {
+    let places = VIP_PLACES.load();
+    let mut sweep = Sweep {
+        active: u32::from(record.active),
+        shadow: shadow.slot,
+        places,
+        removed: 0,
+        shared: 0,
+    };
+    walk(VIPS_MAX.load(), forget_number, &mut sweep)?;
+    walk(places, sweep_place, &mut sweep)?;
+    Ok(sweep)
+}
+
+extern "C" fn forget_number(number: u32, _: *mut Sweep) -> i64 {
+    if let Some(tally) = TALLIES.get_ptr_mut(number) {
+        // SAFETY: a map element under the lock.
+        unsafe { tally.write(0) };
+    }
+    0
+}
+
+extern "C" fn sweep_place(turn: u32, sweep: *mut Sweep) -> i64 {
     // SAFETY: what `walk` was given.
-    let removed = unsafe { &mut *removed };
-    let Some(old) = VIPS.get(removed.active * removed.places + turn) else {
+    let sweep = unsafe { &mut *sweep };
+    let (Some(old), Some(new)) = (
+        VIPS.get(sweep.active * sweep.places + turn),
+        VIPS.get(sweep.shadow * sweep.places + turn),
+    ) else {
         return 1;
     };
     if old.kind == vip_kind::VIP
-        && vips::exact(removed.shadow, &old.address, old.port, old.protocol).is_none()
+        && vips::exact(sweep.shadow, &old.address, old.port, old.protocol).is_none()
     {
-        removed.count = removed.count.wrapping_add(1);
+        sweep.removed = sweep.removed.wrapping_add(1);
+    }
+    if new.kind == vip_kind::VIP
+        && let Some(tally) = TALLIES.get_ptr_mut(u32::from(new.vip))
+    {
+        // SAFETY: a map element under the lock.
+        unsafe {
+            if *tally != 0 {
+                sweep.shared = u32::from(new.vip).wrapping_add(1);
+                return 1;
+            }
+            tally.write(1);
+        }
     }
     0
 }

@@ -137,6 +137,7 @@ fn sentence(refusal: Refusal, d: &[u64; 7]) -> String {
             percent(d[3])
         ),
         Refusal::NoPolicy => "no policy has been set; start `lbguard agent`".to_owned(),
+        Refusal::SharedNumber => format!("two VIPs have number {} (K3)", d[0]),
         Refusal::Kernel => "a kernel helper failed".to_owned(),
     }
 }

@@ -62,6 +62,19 @@ fn vips_that_no_packet_would_find() {
 }
 
 #[test]
+fn vips_that_share_a_number() {
+    let running = Running::new();
+    running.refuses("two VIPs of one number", |draft| {
+        let web = draft.vip_of_name("web");
+        let (number, name) = (web.entry.vip, web.name.clone());
+        let new = draft.vip_of_name("new");
+        (new.entry.vip, new.name) = (number, name);
+        let numbers = [u64::from(number)];
+        (draft.sealed(), refused(Refusal::SharedNumber, &numbers))
+    });
+}
+
+#[test]
 fn slots_that_are_not_complete() {
     let running = Running::new();
     let sealed_with = |draft: &Draft<'_>, index: usize| {

@@ -92,6 +92,8 @@ impl<'a> Keeper<'a> {
             if member.slots & self.bits != 0 {
                 member.slots &= self.bits;
                 member.drains &= self.bits;
+                // The newest slot's, for read-outs only.
+                member.weight = 0;
                 self.kept
                     .insert(("MEMBERS", id), member.as_bytes().to_vec());
                 self.kept.insert(("MEMBER_NAMES", id), name);

@@ -1,6 +1,8 @@
 //! The guard's caller: one command, one test run.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use aya::programs::{TestRun, TestRunOptions, Xdp};
@@ -19,6 +21,22 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct Guard {
     program: Xdp,
     session: u64,
+    spent: Mutex<BTreeMap<&'static str, Spent>>,
+}
+
+/// How long calls of one op have held their CPU.
+///
+/// It is the `duration` of each `BPF_PROG_TEST_RUN`: the kernel reads its clock on both sides of the
+/// program, within `local_bh_disable` (`bpf_test_run` in `net/bpf/test_run.c`; Linux 6.1 leaves softirqs
+/// on), so that nothing but a hard interrupt comes between: for so long that CPU takes no packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Calls, refused ones included.
+    pub calls: u64,
+    /// All of them together.
+    pub total: Duration,
+    /// The longest.
+    pub longest: Duration,
 }
 
 /// Results of a command, as documented at each [`Op`].
@@ -30,6 +48,7 @@ impl Guard {
         Self {
             program,
             session: 0,
+            spent: Mutex::default(),
         }
     }
 
@@ -97,7 +116,7 @@ impl Guard {
                 data.len()
             )));
         }
-        let reply = self.run(&data)?;
+        let reply = self.run(op, &data)?;
         let (magic, status, detail) = (reply.magic, reply.status, reply.detail);
         if magic != !MAGIC {
             return Err(KernelError::NoAnswer(format!(
@@ -117,7 +136,20 @@ impl Guard {
         }
     }
 
-    fn run(&self, data: &[u8]) -> Result<Reply, KernelError> {
+    /// What the calls since the last time this was asked have spent in the kernel, by [`Op::name`].
+    pub fn take_spent(&self) -> BTreeMap<&'static str, Spent> {
+        std::mem::take(&mut self.spent.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn note(&self, op: Op, took: Duration) {
+        let mut all = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        let spent = all.entry(op.name()).or_default();
+        spent.calls = spent.calls.saturating_add(1);
+        spent.total = spent.total.saturating_add(took);
+        spent.longest = spent.longest.max(took);
+    }
+
+    fn run(&self, op: Op, data: &[u8]) -> Result<Reply, KernelError> {
         let mut out = vec![0u8; data.len() + 256];
         let options = TestRunOptions {
             data_in: Some(data),
@@ -125,9 +157,11 @@ impl Guard {
             repeat: 1,
             ..TestRunOptions::default()
         };
-        self.program
+        let run = self
+            .program
             .test_run(options)
             .map_err(|e| KernelError::NoAnswer(format!("test run of the guard: {e}")))?;
+        self.note(op, run.duration);
         Reply::read_from_prefix(&out)
             .map(|(reply, _)| reply)
             .map_err(|_| KernelError::NoAnswer("its reply is too short".to_owned()))

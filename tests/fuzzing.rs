@@ -103,7 +103,7 @@ impl RawGuard {
     fn again(&mut self) {
         let record = self.bench.record();
         let frozen = record.flags != 0;
-        self.bench.kernel = Kernel::open(&self.bpffs.pins(), Some(LIMITS)).expect("open");
+        self.bench.kernel = Kernel::adopt(&self.bpffs.pins(), LIMITS).expect("open");
         let guard = &self.bench.kernel.guard;
         if frozen {
             let back = [0, 1, 1, 0];

@@ -18,6 +18,7 @@ pub mod kept;
 pub mod loaded;
 pub mod model;
 pub mod packets;
+pub mod resent;
 pub mod rows;
 pub mod seeded;
 pub mod services;

@@ -40,8 +40,10 @@ pub struct Control {
     pub sweeps: u32,
     /// Bucket that the next sweep command begins with.
     pub sweep_place: u32,
+    /// First 8 bytes of the SHA-256 of the BPF object whose programs are pinned; 0 = unknown.
+    pub object: u64,
     /// Zero.
-    pub reserved: [u64; 7],
+    pub reserved: [u64; 6],
 }
 
 /// Bits of [`ControlRecord::flags`].

@@ -75,7 +75,7 @@ fn part_agent_with_a_lease() {
 #[test]
 fn part_traffic() {
     let Some(directory) = part() else { return };
-    let kernel = Kernel::open(&pins_below(&directory), None).expect("open");
+    let kernel = Kernel::open(&pins_below(&directory)).expect("open");
     tell("ready");
     let (mut active, mut shadow, mut last) = (0u64, 0u64, 0u64);
     let begun = Instant::now();
@@ -162,7 +162,7 @@ fn alone(name: &str, cause: Cause) {
     ended(&record, cause, due);
 
     // Whoever comes now comes too late.
-    let kernel = Kernel::open(&pins, Some(LIMITS)).expect("open");
+    let kernel = Kernel::adopt(&pins, LIMITS).expect("open");
     let outcome = kernel.guard.call(Op::Confirm, 1, &[0], &[]);
     let refused = *outcome.expect_err("too late").refusal().expect("refused");
     assert_eq!(refused.refusal, Refusal::NoTrial);

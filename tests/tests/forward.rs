@@ -9,6 +9,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use lb_tests::resent::retransmissions;
 use lb_tests::services;
 use lb_userspace::lab::{Host, HttpOptions, Instance, Lab, Outcome, VIP_V4, VIP_V6, until};
 
@@ -162,20 +163,6 @@ fn ping_is_answered_for_vips_alone() {
             .text(&["ping", "-c", "1", "-W", "1", other])
             .is_err()
     );
-}
-
-/// TCP segments that this host has sent again.
-fn retransmissions(host: &Host) -> u64 {
-    let snmp = host
-        .in_ns(|| std::fs::read_to_string("/proc/thread-self/net/snmp").unwrap())
-        .unwrap();
-    let mut tcp = snmp.lines().filter(|line| line.starts_with("Tcp:"));
-    let (names, values) = (tcp.next().unwrap(), tcp.next().unwrap());
-    let place = names
-        .split(' ')
-        .position(|name| name == "RetransSegs")
-        .unwrap();
-    values.split(' ').nth(place).unwrap().parse().unwrap()
 }
 
 #[test]

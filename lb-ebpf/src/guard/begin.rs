@@ -33,6 +33,7 @@ pub fn start(call: &Call<'_>, detail: &mut Detail) -> Outcome {
             (*control).started_ns = now();
         }
         (*control).patience = patience;
+        (*control).object = call.arg64(1);
         (*control).stale_after = jiffies().wrapping_add(patience);
     }
     let first = call.writer.record().is_none();

@@ -21,6 +21,7 @@ mod start;
 pub mod wire;
 
 use anyhow::Context as _;
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -68,13 +69,22 @@ pub fn run(setup: Setup) -> anyhow::Result<()> {
         .spawn(move || engine.run(&inbox))
         .context("start the engine's thread")?;
     tracing::info!(socket = %socket.display(), "ready");
+    tell_manager(&[NotifyState::Ready]);
     let served = runtime.block_on(serve(listener, requests.clone()));
+    tell_manager(&[NotifyState::Stopping]);
     let _ = requests.send(Request::Stop);
     let ended = thread
         .join()
         .map_err(|_| anyhow::anyhow!("the engine's thread panicked"));
     let _ = std::fs::remove_file(&socket);
     served.and(ended)
+}
+
+/// Tells the service manager, if there is one: `sd_notify(3)`.
+fn tell_manager(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "the service manager could not be told");
+    }
 }
 
 /// Serves the API until a signal comes or the engine ends.

@@ -67,6 +67,10 @@ pub fn engine(
         Actor::me(),
         json!({"version": env!("CARGO_PKG_VERSION")}),
     );
+    if engine.kernel.upgraded {
+        tracing::info!("the programs of another version have been replaced where they ran");
+        engine.write_down(Kind::Upgraded, Actor::me(), json!({}));
+    }
     engine.complete_journal()?;
     engine.restore_switches()?;
     engine.note_policy();
@@ -85,7 +89,7 @@ pub fn engine(
 fn load_or_adopt(setup: &Setup, pins: &Pins) -> anyhow::Result<Kernel> {
     let limits = size::limits(&setup.policy);
     if pins.exist() {
-        return Kernel::open(pins, Some(limits)).context("adopt what is pinned");
+        return Kernel::adopt(pins, limits).context("adopt what is pinned");
     }
     let node = size::node(&setup.node)?;
     Kernel::load_pinned(pins, node, limits).context("load the programs")

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use aya::maps::{Array, Map, MapData, PerCpuArray};
+use aya::maps::{Array, IterableMap as _, Map, MapData, PerCpuArray};
 use lb_common::control::{Control, ControlRecord, place};
 use lb_common::counter::{MemberCounters, Reasons, VipCounters};
 use lb_common::flow::Bucket;
@@ -66,6 +66,31 @@ impl Source for &Pins {
         }
         let data = MapData::from_pin(&path).map_err(|e| lacking(name, e))?;
         Map::from_map_data(data).map_err(|e| lacking(name, e))
+    }
+}
+
+/// What is read of pinned maps before it is known whose they are.
+pub(super) struct Adoptable {
+    /// The control element.
+    pub control: Control,
+    /// Id of its map.
+    pub control_id: u32,
+    /// What the object was loaded with.
+    pub node: Node,
+}
+
+impl Adoptable {
+    /// Reads the two maps that every version has.
+    pub fn read(pins: &Pins) -> Result<Self, KernelError> {
+        let mut source = pins;
+        let control = array::<Control>(&mut source, "CONTROL")?;
+        let node = array::<Node>(&mut source, "NODE")?;
+        let info = control.map().info().map_err(|e| lacking("CONTROL", e))?;
+        Ok(Self {
+            control: control.get(&0, 0).map_err(|e| lacking("CONTROL", e))?,
+            control_id: info.id(),
+            node: node.get(&0, 0).map_err(|e| lacking("NODE", e))?,
+        })
     }
 }
 

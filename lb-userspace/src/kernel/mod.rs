@@ -17,5 +17,6 @@ pub mod readout;
 pub mod refusal;
 pub mod size;
 pub mod stage;
+mod upgrade;
 
 pub use error::KernelError;

@@ -10,14 +10,20 @@ use aya_obj::programs::XdpAttachType;
 use lb_common::SLOTS;
 use lb_common::guard::{Op, Refusal};
 use lb_common::slot::Node;
+use sha2::{Digest as _, Sha256};
 use zerocopy::IntoBytes;
 
 use super::KernelError;
 use super::guard::Guard;
-use super::maps::{FROZEN, Maps, TIMER};
+use super::link::FdInfo;
+use super::maps::{Adoptable, FROZEN, Maps, TIMER};
 use super::pins::Pins;
 use super::probe::Prober;
+use super::upgrade;
 use crate::sys;
+
+/// The programs, the guard last.
+pub(super) const PROGRAMS: [&str; 2] = ["lb", "guard"];
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb"));
 
@@ -31,6 +37,8 @@ pub struct Kernel {
     pub maps: Maps,
     /// What it was loaded with.
     pub node: Node,
+    /// Whether the pinned programs were another version's and have been replaced.
+    pub upgraded: bool,
 }
 
 /// What every change is held to, as the guard keeps it.
@@ -39,7 +47,7 @@ pub use lb_common::policy::Policy as Limits;
 impl Kernel {
     /// Loads a copy of its own: unpinned, attached nowhere, gone when dropped.
     pub fn load_private(node: Node, limits: Limits) -> Result<Self, KernelError> {
-        let mut object = load(&node)?;
+        let mut object = load(&node, None)?;
         freeze(&object)?;
         let kernel = Self::assemble(&mut object, node)?;
         kernel.started(limits)
@@ -51,32 +59,42 @@ impl Kernel {
         if let Some((path, found)) = pins.other_abi() {
             return Err(KernelError::OtherAbi { path, found });
         }
-        let mut object = load(&node)?;
+        let mut object = load(&node, None)?;
         freeze(&object)?;
         pin(&mut object, pins)?;
         let kernel = Self::assemble(&mut object, node)?;
         kernel.started(limits)
     }
 
-    /// Opens what is pinned; takes it over as a new session iff `limits` are given.
-    pub fn open(pins: &Pins, limits: Option<Limits>) -> Result<Self, KernelError> {
+    /// Takes over what is pinned, as a new session. Programs of another version are replaced
+    /// where they run, without a packet lost.
+    pub fn adopt(pins: &Pins, limits: Limits) -> Result<Self, KernelError> {
+        let found = Adoptable::read(pins)?;
+        upgrade::same_maps(pins, found.control_id)?;
+        let kernel = if found.control.object == digest() {
+            Self::open(pins)?
+        } else {
+            upgrade::replace(pins, found.node)?
+        };
+        kernel.started(limits)
+    }
+
+    /// Opens what is pinned.
+    pub fn open(pins: &Pins) -> Result<Self, KernelError> {
         let guard = Guard::open(&pins.program("guard"))?;
         let maps = Maps::open(pins)?;
         let node = maps.node()?;
         let prober = Prober::open(&pins.program("lb"), node.probe_token)?;
-        let kernel = Self {
+        Ok(Self {
             guard,
             prober,
             maps,
             node,
-        };
-        match limits {
-            Some(limits) => kernel.started(limits),
-            None => Ok(kernel),
-        }
+            upgraded: false,
+        })
     }
 
-    fn assemble(object: &mut Ebpf, node: Node) -> Result<Self, KernelError> {
+    pub(super) fn assemble(object: &mut Ebpf, node: Node) -> Result<Self, KernelError> {
         let guard = Guard::new(program(object, "guard")?);
         let prober = Prober::new(program(object, "lb")?, node.probe_token);
         let maps = Maps::from_source(object)?;
@@ -85,15 +103,13 @@ impl Kernel {
             prober,
             maps,
             node,
+            upgraded: false,
         })
     }
 
-    /// Tells the guard to start, as a session of its own.
+    /// Tells the guard to start, as a session of its own, and that its programs are this object's.
     fn started(mut self, limits: Limits) -> Result<Self, KernelError> {
-        let session = draw()?;
-        self.guard.set_session(session);
-        let args = [patience(&self)?];
-        self.guard.call(Op::Start, 0, &args, self.node.as_bytes())?;
+        self.start(digest())?;
         match self.guard.call(Op::SetPolicy, 0, &[], limits.as_bytes()) {
             // The policy that holds stays for as long as its trial.
             Err(KernelError::Refused(refused)) if refused.refusal == Refusal::TrialOn => {}
@@ -103,6 +119,21 @@ impl Kernel {
         }
         Ok(self)
     }
+
+    /// Makes the timer this guard's, and this the session whose commands are taken.
+    pub(super) fn start(&mut self, object: u64) -> Result<(), KernelError> {
+        self.guard.set_session(draw()?);
+        let args = [patience(self)?, object];
+        self.guard
+            .call(Op::Start, 0, &args, self.node.as_bytes())
+            .map(drop)
+    }
+}
+
+/// First 8 bytes of the SHA-256 of the object.
+fn digest() -> u64 {
+    let hash = Sha256::digest(OBJECT);
+    hash.first_chunk().copied().map_or(0, u64::from_be_bytes)
 }
 
 /// A random number that is not 0.
@@ -142,7 +173,7 @@ fn patience(kernel: &Kernel) -> Result<u64, KernelError> {
 }
 
 /// A program of the object.
-fn xdp<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, KernelError> {
+pub(super) fn xdp<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, KernelError> {
     object
         .program_mut(name)
         .ok_or_else(|| KernelError::Load(format!("the object has no program {name}")))?
@@ -158,10 +189,17 @@ fn program(object: &mut Ebpf, name: &str) -> Result<Xdp, KernelError> {
     Xdp::from_program_info(info, name, XdpAttachType::Interface).map_err(failed)
 }
 
-fn load(node: &Node) -> Result<Ebpf, KernelError> {
+/// Loads the object: with maps of its own, or with those that are pinned. Maps are taken by their
+/// names; that their shapes agree is what the ABI number in the pins' path says.
+pub(super) fn load(node: &Node, pins: Option<&Pins>) -> Result<Ebpf, KernelError> {
     let slots = u32::try_from(SLOTS).unwrap_or(3);
     let sets = slots.saturating_add(1);
     let mut loader = EbpfLoader::new();
+    for name in FROZEN.into_iter().chain([TIMER]) {
+        if let Some(pins) = pins {
+            loader.map_pin_path(name, pins.map(name));
+        }
+    }
     let sizes = [
         ("VIPS", node.vip_places.saturating_mul(slots)),
         ("POOLS", node.pools.saturating_mul(slots)),
@@ -198,7 +236,7 @@ fn load(node: &Node) -> Result<Ebpf, KernelError> {
     let mut object = loader
         .load(OBJECT)
         .map_err(|e| KernelError::Load(chain(&e)))?;
-    for name in ["lb", "guard"] {
+    for name in PROGRAMS {
         xdp(&mut object, name)?
             .load()
             .map_err(|e| KernelError::Load(format!("{name}: {}", chain(&e))))?;
@@ -218,7 +256,8 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn freeze(object: &Ebpf) -> Result<(), KernelError> {
+/// Freezes the maps; those that are frozen stay so.
+pub(super) fn freeze(object: &Ebpf) -> Result<(), KernelError> {
     for name in FROZEN {
         let Some(Map::Array(data) | Map::PerCpuArray(data)) = object.map(name) else {
             return Err(KernelError::Map {
@@ -226,8 +265,11 @@ fn freeze(object: &Ebpf) -> Result<(), KernelError> {
                 why: "the object has none".to_owned(),
             });
         };
-        sys::freeze_map(data.fd().as_fd())
-            .map_err(|e| KernelError::io(format!("freeze map {name}"), e))?;
+        let fd = data.fd().as_fd();
+        let failed = |e| KernelError::io(format!("freeze map {name}"), e);
+        if FdInfo::of(fd).map_err(failed)?.number("frozen") == 0 {
+            sys::freeze_map(fd).map_err(failed)?;
+        }
     }
     Ok(())
 }
@@ -247,7 +289,7 @@ fn pin(object: &mut Ebpf, pins: &Pins) -> Result<(), KernelError> {
         map.pin(pins.map(name)).map_err(|e| failed(name, &e))?;
     }
     // The guard last: whoever finds it finds everything.
-    for name in ["lb", "guard"] {
+    for name in PROGRAMS {
         xdp(object, name)?
             .pin(pins.program(name))
             .map_err(|e| failed(name, &e))?;

@@ -37,6 +37,11 @@ impl Pins {
         self.directory.join(name)
     }
 
+    /// A program that is about to take the place of [`Self::program`].
+    pub(super) fn next(&self, name: &str) -> PathBuf {
+        self.directory.join(format!("next-{name}"))
+    }
+
     /// The link of an interface.
     pub fn link(&self, interface: &str) -> PathBuf {
         // bpffs takes no dots in names; interfaces may have them.

@@ -63,7 +63,7 @@ impl Field {
         let all: Vec<&Host> = lab.backends().collect();
         instance.commit(&text(&all)).unwrap();
         instance.stop_agent(Signal::SIGTERM).unwrap();
-        let kernel = Kernel::open(&bpf_pins(&lab), Some(LIMITS)).unwrap();
+        let kernel = Kernel::adopt(&bpf_pins(&lab), LIMITS).unwrap();
         let members = (0..kernel.node.members).filter_map(|id| kernel.maps.member(id));
         let hops = members
             .filter(|member| member.slots != 0)

@@ -119,6 +119,8 @@ kinds! {
     Restored = "restored",
     /// A started agent took over what was pinned.
     Adopted = "adopted",
+    /// The pinned programs were another version's and have been replaced where they ran.
+    Upgraded = "upgraded",
     /// The agent started.
     AgentStart = "agent-start",
     /// The agent stopped; forwarding goes on.

@@ -52,6 +52,8 @@ pub mod control_flag {
     pub const TRIAL: u32 = 1;
     /// Forward flips are refused (K9).
     pub const FROZEN: u32 = 2;
+    /// Flows of the trial are followed and counted.
+    pub const EVIDENCE: u32 = 8;
     /// The breaker has ended a trial, and nobody has acknowledged it yet (K8).
     pub const LATCHED: u32 = 4;
 }
@@ -149,8 +151,12 @@ pub struct ControlRecord {
     pub ended_by: u32,
     /// 1 = the trial's plan names VIPs that are removed: packets for them are no surprise.
     pub removes: u32,
+    /// Step of the trial, from 0 on; each has a share of its own.
+    pub stage: u32,
+    /// Time in which a handshake has to be complete, ms.
+    pub within_ms: u32,
     /// Zero.
-    pub reserved: [u64; 2],
+    pub reserved: u64,
 }
 
 impl ControlRecord {
@@ -176,7 +182,7 @@ impl ControlRecord {
     #[must_use]
     #[inline(always)]
     pub const fn trial_over(mut self, cause: Cause, by: u32, now: u64) -> Self {
-        self.flags &= !control_flag::TRIAL;
+        self.flags &= !(control_flag::TRIAL | control_flag::EVIDENCE);
         self.share = 0;
         self.lease_ns = 0;
         self.deadline_ns = 0;

@@ -1,8 +1,8 @@
 //! One entry of the flow table: a flow remembered in 8 bytes.
 //!
 //! ```text
-//! 63            28 27          10 9     4 3      0
-//! |  tag (36 bits) | member (18)  | age(6) | change(4) |
+//! 63            28 27          10 9     4 3     0
+//! |  tag (36 bits) | member (18)  | age(6) | birth(4) |
 //! ```
 //! The tag is the top of the flow's hash; the bucket is chosen by its low bits, which never reach
 //! bit 28. With 8 entries a bucket, a look-up matches a foreign flow with a chance of 2^-33.
@@ -15,16 +15,17 @@ pub const BUCKET_ENTRIES: usize = 8;
 /// Buckets at most, so that bucket number and tag share no bit of the hash.
 pub const MAX_BUCKETS: u32 = 1 << TAG_SHIFT;
 
-const CHANGE_BITS: u32 = 4;
+const BIRTH_BITS: u32 = 4;
 const AGE_BITS: u32 = 6;
-const AGE_SHIFT: u32 = CHANGE_BITS;
+const AGE_SHIFT: u32 = BIRTH_BITS;
 const MEMBER_SHIFT: u32 = AGE_SHIFT + AGE_BITS;
 const TAG_SHIFT: u32 = MEMBER_SHIFT + MEMBER_BITS;
 
 /// Ages are counted modulo this.
 pub const AGES: u32 = 1 << AGE_BITS;
-/// Short change ids run from 1 to this; 0 is "born under a committed generation".
-pub const MAX_CHANGE: u32 = (1 << CHANGE_BITS) - 1;
+/// Short change ids run from 1 to this.
+pub const MAX_CHANGE: u32 = BIRTH_MASK >> 1;
+const BIRTH_MASK: u32 = (1 << BIRTH_BITS) - 1;
 /// Boot-clock nanoseconds to the age counter: one step is 2^34 ns, 17.2 s.
 pub const AGE_NS_SHIFT: u32 = 34;
 
@@ -32,17 +33,44 @@ pub const AGE_NS_SHIFT: u32 = 34;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry(pub u64);
 
+/// Where a flow was born: under a committed generation, or in an arm of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Birth(pub u32);
+
+impl Birth {
+    /// Under a committed generation, or in an arm that nobody watches.
+    pub const SETTLED: Self = Self(0);
+
+    /// In the new arm of a change, or in its control arm.
+    #[inline(always)]
+    pub const fn in_arm(change: u32, new: bool) -> Self {
+        Self(change << 1 | !new as u32)
+    }
+
+    /// Short id of the change, 0 if none.
+    #[inline(always)]
+    pub const fn change(self) -> u32 {
+        self.0 >> 1
+    }
+
+    /// Whether it was in the new arm of this change.
+    #[inline(always)]
+    pub const fn is_new_in(self, change: u32) -> bool {
+        change != 0 && self.0 == change << 1
+    }
+}
+
 /// A bucket: one cache line of entries.
 pub type Bucket = [u64; BUCKET_ENTRIES];
 
 impl Entry {
     /// Packs an entry. Fields are cut to their width.
     #[inline(always)]
-    pub const fn new(hash: u64, member: u32, age: u32, change: u32) -> Self {
+    pub const fn new(hash: u64, member: u32, age: u32, birth: Birth) -> Self {
         let member = (member as u64) & ((1 << MEMBER_BITS) - 1);
         let age = (age as u64) & (AGES as u64 - 1);
-        let change = (change as u64) & MAX_CHANGE as u64;
-        Self((hash >> TAG_SHIFT) << TAG_SHIFT | member << MEMBER_SHIFT | age << AGE_SHIFT | change)
+        let birth = (birth.0 & BIRTH_MASK) as u64;
+        Self((hash >> TAG_SHIFT) << TAG_SHIFT | member << MEMBER_SHIFT | age << AGE_SHIFT | birth)
     }
 
     /// Whether this may be the entry of the flow with this hash.
@@ -69,10 +97,10 @@ impl Entry {
         (self.0 >> AGE_SHIFT) as u32 & (AGES - 1)
     }
 
-    /// Short id of the change in whose new arm the flow was born; 0 if in none.
+    /// Where the flow was born.
     #[inline(always)]
-    pub const fn change(self) -> u32 {
-        self.0 as u32 & MAX_CHANGE
+    pub const fn birth(self) -> Birth {
+        Birth(self.0 as u32 & BIRTH_MASK)
     }
 
     /// The same entry, used at `age`.
@@ -87,7 +115,7 @@ impl Entry {
     #[inline(always)]
     #[must_use]
     pub const fn settled(self) -> Self {
-        Self(self.0 & !(MAX_CHANGE as u64))
+        Self(self.0 & !(BIRTH_MASK as u64))
     }
 
     /// Steps since the last use, modulo [`AGES`].
@@ -137,30 +165,32 @@ mod tests {
 
     proptest! {
         #[test]
-        fn fields_survive_packing(hash: u64, member in 1u32..(1 << MEMBER_BITS), age in 0u32..AGES, change in 0u32..=MAX_CHANGE) {
-            let entry = Entry::new(hash, member, age, change);
+        fn fields_survive_packing(hash: u64, member in 1u32..(1 << MEMBER_BITS), age in 0u32..AGES, change in 0u32..=MAX_CHANGE, new: bool) {
+            let birth = Birth::in_arm(change, new);
+            prop_assert_eq!((birth.change(), birth.is_new_in(change)), (change, new && change != 0));
+            let entry = Entry::new(hash, member, age, birth);
             prop_assert!(entry.matches(hash));
             prop_assert!(!entry.matches(hash ^ (1 << 28)));
-            prop_assert_eq!((entry.member(), entry.age(), entry.change()), (member, age, change));
+            prop_assert_eq!((entry.member(), entry.age(), entry.birth()), (member, age, birth));
             let later = entry.with_age((age + 5) % AGES);
             prop_assert_eq!(later.idle(age), AGES - 5);
-            prop_assert_eq!((later.member(), later.change()), (member, change));
+            prop_assert_eq!((later.member(), later.birth()), (member, birth));
             prop_assert!(later.matches(hash));
             let settled = later.settled();
-            prop_assert_eq!((settled.member(), settled.change(), settled.age()), (member, 0, later.age()));
+            prop_assert_eq!((settled.member(), settled.birth(), settled.age()), (member, Birth::SETTLED, later.age()));
             prop_assert!(settled.matches(hash));
         }
 
         #[test]
         fn own_entry_then_empty_then_oldest(hash: u64, ages in proptest::array::uniform8(0u32..AGES), own in 0usize..8, empty in 0usize..8, now in 0u32..AGES) {
             let other = hash ^ (1 << 40);
-            let mut bucket: Bucket = core::array::from_fn(|i| Entry::new(other, 1, ages[i], 0).0);
+            let mut bucket: Bucket = core::array::from_fn(|i| Entry::new(other, 1, ages[i], Birth::SETTLED).0);
             let oldest = victim(&bucket, hash, now);
             let idle = |i: usize| Entry(bucket[i]).idle(now);
             prop_assert!((0..8).all(|i| idle(i) <= idle(oldest)));
             bucket[empty] = 0;
             prop_assert_eq!(victim(&bucket, hash, now), empty);
-            bucket[own] = Entry::new(hash, 2, 0, 0).0;
+            bucket[own] = Entry::new(hash, 2, 0, Birth::SETTLED).0;
             prop_assert_eq!(victim(&bucket, hash, now), own);
         }
     }

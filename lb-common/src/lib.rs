@@ -32,6 +32,7 @@ mod pod;
 pub mod policy;
 pub mod probe;
 pub mod slot;
+pub mod track;
 pub mod wire;
 
 /// Number of the layout of maps and programs, part of the path of the pins. Raise it with every

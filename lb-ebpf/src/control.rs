@@ -27,6 +27,12 @@ pub struct View {
     pub salt: u64,
     /// Short id of the change on trial, 0 without.
     pub change: u32,
+    /// Whether the trial's flows are followed and counted.
+    pub evidence: bool,
+    /// Step of the trial; only with `evidence`.
+    pub stage: u32,
+    /// Time in which a handshake has to be complete, ms; only with `evidence`.
+    pub within_ms: u32,
     /// Whether the trial's plan names removed VIPs.
     pub removes: bool,
     /// Age counter of the flow table.
@@ -95,8 +101,12 @@ pub fn view() -> Option<View> {
 #[inline(always)]
 fn of_record(record: &ControlRecord, age: u32) -> View {
     let trial = record.flags & control_flag::TRIAL != 0 && record.trial_lives(now());
+    let evidence = trial && record.flags & control_flag::EVIDENCE != 0;
     View {
         active: u32::from(record.active),
+        evidence,
+        stage: if evidence { record.stage } else { 0 },
+        within_ms: if evidence { record.within_ms } else { 0 },
         shadow: u32::from(record.shadow),
         trial,
         share: record.share,

@@ -2,7 +2,7 @@
 //!
 //! An entry is one word, so a race can lose an insert, never mix two flows.
 
-use lb_common::flow::{BUCKET_ENTRIES, Entry, bucket, victim};
+use lb_common::flow::{BUCKET_ENTRIES, Birth, Entry, bucket, victim};
 
 use crate::maps::{FLOW_BUCKETS, FLOWS};
 
@@ -69,7 +69,7 @@ pub extern "C" fn renew(hash: u64, entry: u64, age: u32) -> u32 {
 /// packet can be in when it comes here. The result means nothing; such functions must have one.
 #[inline(never)]
 #[unsafe(no_mangle)]
-pub extern "C" fn insert(hash: u64, member: u32, age: u32, change: u32) -> u32 {
+pub extern "C" fn insert(hash: u64, member: u32, age: u32, birth: u32) -> u32 {
     let Some(bucket) = FLOWS.get_ptr_mut(bucket(hash, FLOW_BUCKETS.load())) else {
         return 0;
     };
@@ -80,7 +80,7 @@ pub extern "C" fn insert(hash: u64, member: u32, age: u32, change: u32) -> u32 {
         bucket
             .cast::<u64>()
             .add(index)
-            .write_volatile(Entry::new(hash, member, age, change).0);
+            .write_volatile(Entry::new(hash, member, age, Birth(birth)).0);
     }
     1
 }

@@ -13,7 +13,7 @@ use crate::packet::XdpFrame;
 use crate::pick::{self, Choice};
 use crate::probe::Asked;
 use crate::rewrite::Sent;
-use crate::{count, icmp, probe, rewrite, vips};
+use crate::{count, icmp, probe, rewrite, tracks, vips};
 
 /// What was decided about a packet, for the answer to a test run.
 #[derive(Clone, Copy)]
@@ -84,6 +84,7 @@ fn view(asked: Option<Asked>) -> Option<View> {
         }) => Some(View {
             active: slot,
             trial: false,
+            evidence: false,
             change: 0,
             ..view
         }),
@@ -136,6 +137,9 @@ fn chosen(ctx: &XdpContext, view: &View, packet: &Packet, asked: Option<Asked>) 
         count::vip(set, vip.vip, |counters| counters.dropped += 1);
         return outcome;
     };
+    if view.evidence && flows {
+        tracks::note(ctx, view, packet, vip, &choice);
+    }
     let sent = rewrite::send(ctx, packet, member, choice.hash);
     count(set, packet, vip, &choice, &sent);
     outcome.reason = sent.reason;

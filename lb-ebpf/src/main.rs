@@ -35,6 +35,7 @@ mod packet;
 mod pick;
 mod probe;
 mod rewrite;
+mod tracks;
 mod vips;
 
 use aya_ebpf::{macros::xdp, programs::XdpContext};

@@ -9,11 +9,13 @@ use aya_ebpf::btf_maps::{Array, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use lb_common::control::{Control, ControlRecord, RECORDS};
 use lb_common::counter::{MemberCounters, Reasons, VipCounters};
+use lb_common::evidence::{Evidence, MemberEvidence};
 use lb_common::flow::Bucket;
 use lb_common::policy::{HardEvents, Policy};
 use lb_common::slot::{
     Chunk, FILTER_WORDS, Member, Name, NextHop, Node, PoolEntry, SlotHeader, TableHeader, VipEntry,
 };
+use lb_common::track::{TRACKS as PLACES, Track};
 use lb_common::{COUNTER_SETS, SLOTS};
 
 use crate::deadman::TimerCell;
@@ -79,6 +81,15 @@ pub static VIP_COUNTS: PerCpuArray<VipCounters, 1> = PerCpuArray::new();
 /// Counters per member: set by set, [`MEMBERS_MAX`] each.
 #[btf_map]
 pub static MEMBER_COUNTS: PerCpuArray<MemberCounters, 1> = PerCpuArray::new();
+/// Flows that a trial follows. One cache line each.
+#[btf_map]
+pub static TRACKS: Array<Track, { PLACES as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
+/// What a trial is judged on: arm by arm, [`VIPS_MAX`] each.
+#[btf_map]
+pub static EVIDENCE: PerCpuArray<Evidence, 1> = PerCpuArray::new();
+/// The same per backend: arm by arm, [`MEMBERS_MAX`] each.
+#[btf_map]
+pub static MEMBER_EVIDENCE: PerCpuArray<MemberEvidence, 1> = PerCpuArray::new();
 /// What a CPU may still answer.
 #[btf_map]
 pub static ALLOWANCES: PerCpuArray<Allowance, 1> = PerCpuArray::new();

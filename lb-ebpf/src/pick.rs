@@ -1,7 +1,7 @@
 //! Which backend a packet goes to, and which slot says so.
 
 use lb_common::counter::Reason;
-use lb_common::flow::Entry;
+use lb_common::flow::{Birth, Entry};
 use lb_common::hash;
 use lb_common::packet::{Packet, Role};
 use lb_common::slot::{CHUNK_ENTRIES, Member, VipEntry, member_state};
@@ -9,6 +9,7 @@ use lb_common::slot::{CHUNK_ENTRIES, Member, VipEntry, member_state};
 use crate::control::View;
 use crate::flows;
 use crate::maps::{FLEET_KEY, MEMBERS, TABLES, TAG_KEY};
+use crate::tracks::{self, Found};
 use crate::vips;
 
 /// Positions of the table that are tried for a backend that takes flows. With half of them down (the
@@ -33,6 +34,10 @@ pub struct Choice {
     pub remembered: bool,
     /// Hash of the flow, for entropy.
     pub hash: u64,
+    /// Whether the new arm of a trial has it.
+    pub new: bool,
+    /// The flow's record, or a place for one, if a trial follows it.
+    pub track: Found,
 }
 
 impl Choice {
@@ -47,6 +52,8 @@ impl Choice {
             followed: false,
             remembered: false,
             hash: 0,
+            new: false,
+            track: Found::NONE,
         }
     }
 }
@@ -57,6 +64,7 @@ struct Arm {
     slot: u32,
     vip: Option<&'static VipEntry>,
     new: bool,
+    track: Found,
 }
 
 /// Chooses the backend of a packet.
@@ -75,7 +83,7 @@ pub fn pick(view: &View, packet: &Packet, flows: bool) -> Choice {
         Entry(0)
     };
     let arm = if view.trial {
-        arm(view, packet, hash, found)
+        arm(view, packet, hash, found, flows)
     } else {
         let vip = vips::of_flow(view.active, &packet.flow);
         Arm {
@@ -83,6 +91,7 @@ pub fn pick(view: &View, packet: &Packet, flows: bool) -> Choice {
             slot: view.active,
             vip,
             new: false,
+            track: Found::NONE,
         }
     };
     match arm.vip {
@@ -94,11 +103,20 @@ pub fn pick(view: &View, packet: &Packet, flows: bool) -> Choice {
 /// During a trial: a flow stays in the arm it began in; a TCP SYN or a UDP packet without an entry
 /// may enter the new one; other TCP belongs to control.
 #[inline(always)]
-fn arm(view: &View, packet: &Packet, hash: u64, found: Entry) -> Arm {
-    let new = if found.is_empty() {
-        matches!(packet.role, Role::Syn | Role::Datagram) && view.takes(hash)
+fn arm(view: &View, packet: &Packet, hash: u64, found: Entry, flows: bool) -> Arm {
+    let track = if view.evidence && flows {
+        track(view, packet, hash, found)
     } else {
-        found.change() == view.change
+        Found::NONE
+    };
+    let new = if !found.is_empty() {
+        found.birth().is_new_in(view.change)
+    } else if packet.role == Role::Syn && view.evidence {
+        track.has_place() && view.takes(hash)
+    } else if matches!(packet.role, Role::Syn | Role::Datagram) {
+        view.takes(hash)
+    } else {
+        track.is_new()
     };
     let (own, other) = if new {
         (view.shadow, view.active)
@@ -112,6 +130,7 @@ fn arm(view: &View, packet: &Packet, hash: u64, found: Entry) -> Arm {
             slot: own,
             vip,
             new,
+            track,
         };
     }
     let theirs = vips::of_flow(other, &packet.flow);
@@ -126,6 +145,7 @@ fn arm(view: &View, packet: &Packet, hash: u64, found: Entry) -> Arm {
             slot: own,
             vip: None,
             new,
+            track,
         };
     }
     // A VIP that only SHADOW has sends all its flows there.
@@ -134,6 +154,22 @@ fn arm(view: &View, packet: &Packet, hash: u64, found: Entry) -> Arm {
         slot: other,
         vip: theirs,
         new: true,
+        track,
+    }
+}
+
+/// The record of a flow that the trial follows. Flows from before the trial have none, and their
+/// entries say so.
+#[inline(always)]
+fn track(view: &View, packet: &Packet, hash: u64, found: Entry) -> Found {
+    match packet.role {
+        Role::Syn => tracks::syn(hash, view),
+        Role::Segment | Role::Reset
+            if found.is_empty() || found.birth().change() == view.change =>
+        {
+            tracks::find(hash, view.change)
+        }
+        _ => Found::NONE,
     }
 }
 
@@ -152,14 +188,25 @@ fn choose(
         reason: Reason::Forwarded,
         vip: Some(vip),
         hash,
+        new: arm.new,
+        track: arm.track,
         ..Choice::none(Reason::Forwarded, arm.slot)
     };
-    if !found.is_empty() {
-        let member_id = found.member();
+    let member_id = if found.is_empty() {
+        arm.track.member()
+    } else {
+        found.member()
+    };
+    if member_id != 0 {
         if let Some(member) = MEMBERS.get(member_id)
             && follows(member, arm.slot, vip)
         {
-            flows::touch(hash, found, view.age);
+            if !found.is_empty() {
+                flows::touch(hash, found, view.age);
+            } else if packet.role == Role::Segment {
+                // The first packet after the handshake pins the flow to where the SYN went.
+                flows::insert(hash, member_id, view.age, birth(view, arm).0);
+            }
             return Choice {
                 member_id,
                 member: Some(member),
@@ -175,20 +222,28 @@ fn choose(
             ..chosen
         };
     }
-    let remembered = flows && matches!(packet.role, Role::Syn | Role::Segment | Role::Datagram);
+    // While a change is unproven, a SYN that comes again must be free to go to control.
+    let unpinned = packet.role == Role::Syn && view.evidence && arm.new;
+    let remembered =
+        flows && !unpinned && matches!(packet.role, Role::Syn | Role::Segment | Role::Datagram);
     if remembered {
-        flows::insert(
-            hash,
-            member_id,
-            view.age,
-            if arm.new { view.change } else { 0 },
-        );
+        flows::insert(hash, member_id, view.age, birth(view, arm).0);
     }
     Choice {
         member_id,
         member,
         remembered,
         ..chosen
+    }
+}
+
+/// Where a new flow is born. Only with evidence is control's part of a trial told from the rest.
+#[inline(always)]
+fn birth(view: &View, arm: &Arm) -> Birth {
+    if arm.new || view.evidence {
+        Birth::in_arm(view.change, arm.new)
+    } else {
+        Birth::SETTLED
     }
 }
 

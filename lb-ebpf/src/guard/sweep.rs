@@ -4,7 +4,7 @@
 //! under way then; after the second from there on, no entry of the flow table names it.
 
 use lb_common::control::control_flag;
-use lb_common::flow::{BUCKET_ENTRIES, Entry};
+use lb_common::flow::{BUCKET_ENTRIES, Birth, Entry};
 use lb_common::guard::{Refusal, SWEEPS};
 use lb_common::slot::Member;
 use zerocopy::FromZeros;
@@ -65,7 +65,7 @@ extern "C" fn sweep_bucket(turn: u32, sweep: *mut Sweeping) -> i64 {
             let gone = MEMBERS.get(member).is_none_or(|member| member.slots == 0);
             if member != 0 && gone {
                 word.write_volatile(0);
-            } else if sweep.settle && entry.change() != 0 {
+            } else if sweep.settle && entry.birth() != Birth::SETTLED {
                 word.write_volatile(entry.settled().0);
             }
         }

@@ -17,7 +17,7 @@ use super::pins::Pins;
 use crate::sys::MappedArray;
 
 /// Every map of the object but the timer's, all frozen.
-pub const FROZEN: [&str; 22] = [
+pub const FROZEN: [&str; 25] = [
     "CONTROL",
     "POLICY",
     "HARD_EVENTS",
@@ -38,6 +38,9 @@ pub const FROZEN: [&str; 22] = [
     "REASON_COUNTS",
     "VIP_COUNTS",
     "MEMBER_COUNTS",
+    "TRACKS",
+    "EVIDENCE",
+    "MEMBER_EVIDENCE",
     "ALLOWANCES",
     "TALLIES",
 ];

@@ -8,6 +8,7 @@ use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::programs::XdpAttachType;
 use lb_common::SLOTS;
+use lb_common::evidence::ARMS;
 use lb_common::guard::{Op, Refusal};
 use lb_common::slot::Node;
 use sha2::{Digest as _, Sha256};
@@ -194,6 +195,7 @@ fn program(object: &mut Ebpf, name: &str) -> Result<Xdp, KernelError> {
 pub(super) fn load(node: &Node, pins: Option<&Pins>) -> Result<Ebpf, KernelError> {
     let slots = u32::try_from(SLOTS).unwrap_or(3);
     let sets = slots.saturating_add(1);
+    let arms = u32::try_from(ARMS).unwrap_or(2);
     let mut loader = EbpfLoader::new();
     for name in FROZEN.into_iter().chain([TIMER]) {
         if let Some(pins) = pins {
@@ -213,6 +215,8 @@ pub(super) fn load(node: &Node, pins: Option<&Pins>) -> Result<Ebpf, KernelError
         ("FLOWS", node.flow_buckets),
         ("VIP_COUNTS", node.vips.saturating_mul(sets)),
         ("MEMBER_COUNTS", node.members.saturating_mul(sets)),
+        ("EVIDENCE", node.vips.saturating_mul(arms)),
+        ("MEMBER_EVIDENCE", node.members.saturating_mul(arms)),
     ];
     for (name, size) in sizes {
         loader.map_max_entries(name, size);

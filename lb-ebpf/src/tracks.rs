@@ -1,0 +1,329 @@
+//! Flows that a trial follows: their records, found by the flow's hash, and what is counted of them.
+//!
+//! Only SYNs of a trial come here, and packets of flows that began in it. What the packet path
+//! calls are global functions of numbers, so that the verifier checks each once.
+
+use lb_common::evidence::{
+    BINS, End, Evidence, LATENCIES, MemberEvidence, NEW, bin, latency_bucket,
+};
+use lb_common::packet::{Packet, Role};
+use lb_common::slot::VipEntry;
+use lb_common::track::{Segment, Step, TRACKS as PLACES, Track, Whose};
+use lb_common::wire::{Frame, TcpStart};
+
+use crate::control::{View, now};
+use crate::maps::{EVIDENCE, MEMBER_EVIDENCE, MEMBERS_MAX, TRACKS, VIPS_MAX};
+use crate::packet::XdpFrame;
+use crate::pick::Choice;
+
+const NS_PER_MS: u64 = 1_000_000;
+
+/// What is known of a packet's flow, in one word.
+///
+/// ```text
+/// 57   40     33        32        31      0
+/// | member | retried | new arm | place + 1 |
+/// ```
+#[derive(Clone, Copy)]
+pub struct Found(u64);
+
+impl Found {
+    /// No record, and no room for one.
+    pub const NONE: Self = Self(0);
+    const NEW_ARM: u64 = 1 << 32;
+    const RETRIED: u64 = 1 << 33;
+    const MEMBER_SHIFT: u32 = 40;
+
+    /// Whether there is a record, or a place for one.
+    #[inline(always)]
+    pub const fn has_place(self) -> bool {
+        self.0 as u32 != 0
+    }
+
+    /// Whether the flow is the new arm's.
+    #[inline(always)]
+    pub const fn is_new(self) -> bool {
+        self.0 & Self::NEW_ARM != 0
+    }
+
+    /// Whether this is a SYN that came before.
+    #[inline(always)]
+    pub const fn is_retried(self) -> bool {
+        self.0 & Self::RETRIED != 0
+    }
+
+    /// Member id of its backend; 0 if it has none yet.
+    #[inline(always)]
+    pub const fn member(self) -> u32 {
+        (self.0 >> Self::MEMBER_SHIFT) as u32
+    }
+
+    #[inline(always)]
+    const fn place(self) -> u32 {
+        self.0 as u32
+    }
+}
+
+/// A record has no hash 0.
+#[inline(always)]
+const fn key(hash: u64) -> u64 {
+    hash | 1
+}
+
+/// The two places of a flow: neighbouring cache lines, which are fetched together.
+#[inline(always)]
+const fn first_place(hash: u64) -> u32 {
+    (hash >> 32) as u32 & (PLACES - 1)
+}
+
+/// The record of a flow of this change.
+#[inline(always)]
+pub fn find(hash: u64, change: u32) -> Found {
+    Found(seek_track(hash, change))
+}
+
+/// [`find`], as a global function of numbers.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn seek_track(hash: u64, change: u32) -> u64 {
+    let mut place = first_place(hash);
+    for _ in 0..2 {
+        if let Some(track) = TRACKS.get(place)
+            && track.key == key(hash)
+            && u32::from(track.change) == change
+        {
+            if track.is_retried() {
+                return 0;
+            }
+            let new = if u32::from(track.arm) == NEW {
+                Found::NEW_ARM
+            } else {
+                0
+            };
+            return u64::from(place + 1) | new | u64::from(track.member) << Found::MEMBER_SHIFT;
+        }
+        place ^= 1;
+    }
+    0
+}
+
+/// A SYN's place: a free one, or none; or that it came before.
+#[inline(always)]
+pub fn syn(hash: u64, view: &View) -> Found {
+    Found(seek_syn(hash, view.change, view.stage))
+}
+
+/// [`syn`], as a global function of numbers.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn seek_syn(hash: u64, change: u32, stage: u32) -> u64 {
+    let now = now();
+    let mut free = 0;
+    let mut place = first_place(hash);
+    for _ in 0..2 {
+        if let Some(track) = TRACKS.get_ptr_mut(place) {
+            // SAFETY: a map element. Packets of one flow come by one queue; should two CPUs write
+            // one record at once, its flow is counted wrongly and nothing else happens.
+            let track = unsafe { &mut *track };
+            let own = track.key == key(hash) && u32::from(track.change) == change;
+            if own && track.is_half_open() && !track.is_free(now) {
+                if track.retry() && u32::from(track.stage) == stage {
+                    count(track.arm.into(), track.vip, |counts| counts.retried += 1);
+                }
+                return Found::RETRIED;
+            }
+            if own || (free == 0 && track.is_free(now)) {
+                free = u64::from(place + 1);
+            }
+        }
+        place ^= 1;
+    }
+    free
+}
+
+/// Takes a packet of a trial into account, before it is rewritten.
+#[inline(always)]
+pub fn note(
+    ctx: &aya_ebpf::programs::XdpContext,
+    view: &View,
+    packet: &Packet,
+    vip: &VipEntry,
+    choice: &Choice,
+) {
+    let place = choice.track.place();
+    match packet.role {
+        Role::Syn if choice.track.is_retried() => {}
+        Role::Syn if place == 0 => count(0, vip.vip, |counts| counts.untracked += 1),
+        Role::Syn => {
+            let arm = u32::from(choice.new);
+            let whose = u64::from(choice.member_id) << 32 | u64::from(vip.vip);
+            let marks = arm | view.change << 8 | view.stage << 16;
+            begin_track(place, choice.hash, whose, marks);
+        }
+        Role::Segment | Role::Reset if place != 0 => segment(ctx, view, packet, place, choice.hash),
+        _ => {}
+    }
+}
+
+/// Begins a flow's record.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn begin_track(place: u32, hash: u64, whose: u64, marks: u32) -> u32 {
+    let Some(track) = TRACKS.get_ptr_mut(place.wrapping_sub(1)) else {
+        return 0;
+    };
+    let (arm, vip, member) = (marks & 0xff, whose as u16, (whose >> 32) as u32);
+    let now = now();
+    let whose = Whose {
+        member,
+        vip,
+        arm: arm as u8,
+        change: (marks >> 8) as u8,
+        stage: (marks >> 16) as u8,
+    };
+    // SAFETY: as in `seek_syn`.
+    unsafe {
+        track.write(Track::new(key(hash), now, whose));
+    }
+    count(arm, vip, |counts| {
+        counts.flows += 1;
+        bump(&raw mut counts.started, bin(now));
+    });
+    count_member(arm, member, |counts| counts.started += 1);
+    1
+}
+
+#[inline(always)]
+fn segment(
+    ctx: &aya_ebpf::programs::XdpContext,
+    view: &View,
+    packet: &Packet,
+    place: u32,
+    hash: u64,
+) {
+    let Some(tcp) = XdpFrame::new(ctx).read::<TcpStart>(packet.payload_offset.into()) else {
+        return;
+    };
+    let headers = packet
+        .payload_offset
+        .wrapping_sub(packet.ip_offset)
+        .wrapping_add(u16::from(tcp.data_offset >> 4) << 2);
+    let payload = packet.ip_length.saturating_sub(headers);
+    let numbers = u64::from(tcp.sequence.get()) << 32 | u64::from(tcp.acknowledgement.get());
+    let shape = u64::from(payload) << 32
+        | u64::from(packet.ip_length) << 16
+        | u64::from(tcp.flags) << 8
+        | u64::from(view.stage as u8);
+    follow_track(place, hash, numbers, shape, view.within_ms);
+}
+
+/// Takes a segment of a followed flow: sequence and acknowledgement numbers; payload, IP length,
+/// flags and the trial's step.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn follow_track(
+    place: u32,
+    hash: u64,
+    numbers: u64,
+    shape: u64,
+    within_ms: u32,
+) -> u32 {
+    let Some(track) = TRACKS.get_ptr_mut(place.wrapping_sub(1)) else {
+        return 0;
+    };
+    // SAFETY: as in `seek_syn`.
+    let track = unsafe { &mut *track };
+    if track.key != key(hash) {
+        return 0;
+    }
+    let segment = Segment {
+        seq: (numbers >> 32) as u32,
+        ack: numbers as u32,
+        payload: (shape >> 32) as u16,
+        ip_length: (shape >> 16) as u16,
+        flags: (shape >> 8) as u8,
+    };
+    let now = now();
+    match track.segment(&segment, now) {
+        Step::Nothing => {}
+        Step::Completed => completed(track, now, u64::from(within_ms) * NS_PER_MS),
+        Step::Ended(end) => ended(track, end, shape as u8),
+    }
+    1
+}
+
+#[inline(always)]
+fn completed(track: &Track, now: u64, within_ns: u64) {
+    let took = now.saturating_sub(track.syn_ns);
+    let in_time = took <= within_ns;
+    count(track.arm.into(), track.vip, |counts| {
+        if in_time {
+            bump(&raw mut counts.completed, bin(track.syn_ns));
+        }
+        bump(&raw mut counts.latency, latency_bucket(took) & 15);
+    });
+    if in_time {
+        count_member(track.arm.into(), track.member, |counts| {
+            counts.completed += 1
+        });
+    }
+}
+
+/// Counts how a flow was, and gives its place back. Flows of an earlier step are not counted: the
+/// arms had other shares then.
+#[inline(always)]
+pub fn ended(track: &mut Track, end: End, stage: u8) {
+    track.key = 0;
+    if track.stage != stage || track.is_retried() {
+        return;
+    }
+    let summary = track.summary();
+    count(track.arm.into(), track.vip, |counts| {
+        bump(&raw mut counts.end, end as usize);
+        bump(&raw mut counts.response, summary.response);
+        bump(&raw mut counts.wait, summary.wait);
+        bump(&raw mut counts.resent, summary.resent as usize);
+    });
+    if matches!(end, End::Reset | End::Empty) {
+        count_member(track.arm.into(), track.member, |counts| counts.early += 1);
+    }
+}
+
+/// Adds one to a place of counters.
+#[inline(always)]
+fn bump<const N: usize>(counts: *mut [u32; N], place: usize) {
+    if place < N {
+        // SAFETY: `place` is within the counters, which are this CPU's copy of a map element.
+        unsafe {
+            let count = counts.cast::<u32>().add(place);
+            *count = (*count).wrapping_add(1);
+        }
+    }
+}
+
+/// Changes the evidence about a VIP in an arm.
+#[inline(always)]
+pub fn count(arm: u32, vip: u16, change: impl FnOnce(&mut Evidence)) {
+    let limit = VIPS_MAX.load();
+    if u32::from(vip) >= limit {
+        return;
+    }
+    if let Some(counts) = EVIDENCE.get_ptr_mut((arm & NEW) * limit + u32::from(vip)) {
+        // SAFETY: this CPU's copy of a map element, and nothing else on this CPU holds it.
+        change(unsafe { &mut *counts });
+    }
+}
+
+#[inline(always)]
+fn count_member(arm: u32, member: u32, change: impl FnOnce(&mut MemberEvidence)) {
+    let limit = MEMBERS_MAX.load();
+    if member >= limit {
+        return;
+    }
+    if let Some(counts) = MEMBER_EVIDENCE.get_ptr_mut((arm & NEW) * limit + member) {
+        // SAFETY: as above.
+        change(unsafe { &mut *counts });
+    }
+}
+
+const _: () = assert!(BINS.is_power_of_two() && LATENCIES < 16 && PLACES.is_power_of_two());

@@ -155,8 +155,10 @@ pub struct ControlRecord {
     pub stage: u32,
     /// Time in which a handshake has to be complete, ms.
     pub within_ms: u32,
+    /// Number of the VIP that the breaker's sums were about, plus 1; 0 = hard events.
+    pub tripped_vip: u32,
     /// Zero.
-    pub reserved: u64,
+    pub reserved: u32,
 }
 
 impl ControlRecord {

@@ -74,6 +74,45 @@ pub struct MemberEvidence {
     pub early: u32,
 }
 
+impl Evidence {
+    /// The sum, as over CPUs. Counters only rise, so wrapping is right.
+    #[must_use]
+    pub fn plus(mut self, other: &Self) -> Self {
+        add(&mut self.started, &other.started);
+        add(&mut self.completed, &other.completed);
+        add(&mut self.latency, &other.latency);
+        add(&mut self.response, &other.response);
+        add(&mut self.wait, &other.wait);
+        add(&mut self.end, &other.end);
+        add(&mut self.resent, &other.resent);
+        add(&mut self.icmp, &other.icmp);
+        self.retried = self.retried.wrapping_add(other.retried);
+        self.flows = self.flows.wrapping_add(other.flows);
+        self.untracked = self.untracked.wrapping_add(other.untracked);
+        self.hard = self.hard.wrapping_add(other.hard);
+        self
+    }
+}
+
+fn add<const N: usize>(sum: &mut [u32; N], more: &[u32; N]) {
+    for (sum, more) in sum.iter_mut().zip(more) {
+        *sum = sum.wrapping_add(*more);
+    }
+}
+
+impl MemberEvidence {
+    /// The sum, as over CPUs. Counters only rise, so wrapping is right.
+    #[must_use]
+    pub const fn plus(self, other: &Self) -> Self {
+        Self {
+            started: self.started.wrapping_add(other.started),
+            completed: self.completed.wrapping_add(other.completed),
+            icmp: self.icmp.wrapping_add(other.icmp),
+            early: self.early.wrapping_add(other.early),
+        }
+    }
+}
+
 /// S3: how a flow was when it was no longer followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

@@ -5,6 +5,7 @@
 //! of work, so that it never holds the CPU for longer than a fraction of a millisecond; progress is
 //! kept in the slot's header.
 
+use crate::breaker::Breaker;
 use crate::slot::{Chunk, Member, NAME_LEN, Name, NextHop, PoolEntry, VipEntry};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -84,7 +85,7 @@ codes! {
         Seal = 12,
         /// Puts SHADOW on trial. Arguments: share, salt, lease in ms (0 = none), deadline in ms,
         /// short change id, with bit 32 set if the plan names removed VIPs. `base` must be ACTIVE's
-        /// generation.
+        /// generation. Payload: none, or a [`TrialPut`] if the trial's flows are to be followed.
         Trial = 13,
         /// Renews the lease of a trial. Argument: ms.
         Lease = 14,
@@ -113,6 +114,10 @@ codes! {
         Freeze = 24,
         /// K8: clears the latch. Argument: 0; with 1 it is set (an agent restores it at a restart).
         Ack = 25,
+        /// Moves a trial whose flows are followed to a higher share, or draws a new salt for the same
+        /// one. Arguments: share, salt, deadline in ms (not with the same share). Payload:
+        /// [`TrialPut`].
+        Step = 26,
     }
 }
 
@@ -196,6 +201,10 @@ codes! {
         /// K3: two VIPs of the slot have one number, and would share counters and name. Detail: the
         /// number.
         SharedNumber = 35,
+        /// The trial's flows are not followed, so it has no steps.
+        NoEvidence = 36,
+        /// K4: a trial has had all the steps that it may have. Detail: how many.
+        TooManySteps = 37,
     }
 }
 
@@ -226,6 +235,24 @@ pub struct Reply {
     /// Results, or details of a refusal.
     pub detail: [u64; 7],
 }
+
+/// Steps that a trial may have. Each may have a deadline of its own, so this bounds its life.
+pub const STEPS: u32 = 8;
+
+/// Payload of [`Op::Trial`] and [`Op::Step`]: how the trial's flows are judged in the kernel.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct TrialPut {
+    /// The breaker's weights for this share; all 0 = off.
+    pub breaker: Breaker,
+    /// Time in which a handshake has to be complete, ms, 1 to [`LONGEST_HANDSHAKE_MS`].
+    pub within_ms: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// A handshake's time at most: bins of handshakes come round after 4.3 s.
+pub const LONGEST_HANDSHAKE_MS: u32 = 2_000;
 
 /// Payload of [`Op::Begin`].
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]

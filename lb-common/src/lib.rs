@@ -14,6 +14,7 @@
 extern crate std;
 
 pub mod address;
+pub mod breaker;
 pub mod checksum;
 pub mod control;
 pub mod counter;

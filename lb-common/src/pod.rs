@@ -1,5 +1,6 @@
 //! The host's licence to copy these types out of maps.
 
+use crate::breaker::{BreakerState, Watched};
 use crate::control::{Control, ControlRecord};
 use crate::counter::{MemberCounters, Reasons, VipCounters};
 use crate::evidence::{Evidence, MemberEvidence};
@@ -17,6 +18,7 @@ macro_rules! pods {
 }
 
 pods!(
+    BreakerState,
     Control,
     ControlRecord,
     Evidence,
@@ -33,4 +35,5 @@ pods!(
     TableHeader,
     VipCounters,
     VipEntry,
+    Watched,
 );

@@ -13,6 +13,7 @@ use lb_common::control::{Cause, ControlRecord, control_flag};
 use lb_common::flow::{AGE_NS_SHIFT, AGES};
 use lb_common::invariant::trips;
 
+use crate::breaker;
 use crate::control::{self, Writer};
 use crate::maps::{CONTROL, HARD_EVENTS, POLICY, TIMER};
 
@@ -114,13 +115,17 @@ fn end_overdue(writer: &Writer, now: u64) -> u64 {
     if record.flags & control_flag::TRIAL == 0 {
         return TICK_NS;
     }
-    if record.overdue(now) == Cause::None && tripped(record) {
-        writer.publish(|record| {
-            let mut over = record.trial_over(Cause::Breaker, u32::MAX, now);
-            over.flags |= control_flag::LATCHED;
-            over
-        });
-        return TICK_NS;
+    if record.overdue(now) == Cause::None {
+        let vip = watch(writer, record, now);
+        if vip != 0 || tripped(record) {
+            writer.publish(|record| {
+                let mut over = record.trial_over(Cause::Breaker, u32::MAX, now);
+                over.flags |= control_flag::LATCHED;
+                over.tripped_vip = vip;
+                over
+            });
+            return TICK_NS;
+        }
     }
     match record.overdue(now) {
         Cause::None => until_next(record.deadline_ns, now).min(until_next(record.lease_ns, now)),
@@ -129,6 +134,18 @@ fn end_overdue(writer: &Writer, now: u64) -> u64 {
             TICK_NS
         }
     }
+}
+
+/// K8: the sums of the VIPs that the change moves; the number of the one that tripped plus 1, or 0.
+#[inline(always)]
+fn watch(writer: &Writer, record: &ControlRecord, now: u64) -> u32 {
+    if record.flags & control_flag::EVIDENCE == 0 {
+        return 0;
+    }
+    // SAFETY: the control element; only the timer writes this field.
+    let ticks = unsafe { (*writer.control()).ticks };
+    breaker::end_due(record, now, ticks);
+    breaker::judge(record, now)
 }
 
 /// K8: hard events in the new arm, and none in control.

@@ -23,6 +23,7 @@
 #![no_std]
 #![no_main]
 
+mod breaker;
 mod control;
 mod count;
 mod deadman;
@@ -37,6 +38,7 @@ mod probe;
 mod rewrite;
 mod tracks;
 mod vips;
+mod walk;
 
 use aya_ebpf::{macros::xdp, programs::XdpContext};
 

@@ -7,6 +7,7 @@ use aya_ebpf::Global;
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::btf_maps::{Array, PerCpuArray};
 use aya_ebpf::macros::btf_map;
+use lb_common::breaker::{BreakerState, WATCHED, Watched};
 use lb_common::control::{Control, ControlRecord, RECORDS};
 use lb_common::counter::{MemberCounters, Reasons, VipCounters};
 use lb_common::evidence::{Evidence, MemberEvidence};
@@ -33,6 +34,12 @@ pub static POLICY: Array<Policy, 1> = Array::new();
 /// Hard events, by slot.
 #[btf_map]
 pub static HARD_EVENTS: Array<HardEvents, SLOTS> = Array::new();
+/// The breaker of the trial that is on.
+#[btf_map]
+pub static BREAKER: Array<BreakerState, 1> = Array::new();
+/// VIPs that it watches.
+#[btf_map]
+pub static WATCH_LIST: Array<Watched, { WATCHED as usize }> = Array::new();
 /// Control records, a ring.
 #[btf_map]
 pub static RECORDS_RING: Array<ControlRecord, RECORDS> = Array::new();

@@ -7,7 +7,6 @@ use lb_common::slot::{FILTER_WORDS, Node, SlotHeader, VipEntry, slot_state};
 use lb_common::wire::Frame;
 use zerocopy::FromZeros;
 
-use super::walk::walk;
 use super::{Call, Detail, Outcome, shadow};
 use crate::control::{jiffies, now};
 use crate::deadman;
@@ -16,6 +15,7 @@ use crate::maps::{
     VIP_PLACES, VIPS,
 };
 use crate::packet::XdpFrame;
+use crate::walk::walk;
 
 /// A slot is not written for this long after it was last in use.
 const GRACE_NS: u64 = 100_000_000;

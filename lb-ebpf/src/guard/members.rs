@@ -8,10 +8,11 @@ use lb_common::wire::Frame;
 
 use super::begin::cleared;
 use super::policy;
-use super::walk::{Records, walk};
+use super::records::Records;
 use super::{Call, Detail, Outcome, Shadow, shadow};
 use crate::maps::{self, MEMBER_NAMES, MEMBERS, NEXT_HOPS, NEXT_HOPS_MAX};
 use crate::packet::XdpFrame;
+use crate::walk::walk;
 
 /// A number in a payload, where nothing is aligned.
 type U32 = [u8; 4];

@@ -8,12 +8,13 @@ mod begin;
 mod members;
 mod policy;
 mod pools;
+mod records;
 mod seal;
+mod steps;
 mod sweep;
 mod tables;
 mod trial;
 mod vip_puts;
-mod walk;
 
 use core::mem::offset_of;
 
@@ -204,5 +205,6 @@ fn dispatch(call: &Call<'_>, op: Op, detail: &mut Detail) -> Outcome {
         Op::Freeze => policy::freeze(call),
         Op::Ack => policy::acknowledge(call),
         Op::FreeMember => sweep::free_member(call, detail),
+        Op::Step => steps::step(call, detail),
     }
 }

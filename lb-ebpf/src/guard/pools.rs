@@ -7,12 +7,12 @@ use lb_common::wire::Frame;
 
 use super::begin::{cleared, no_pool};
 use super::members::copy_name;
-use super::walk::walk;
 use super::{Call, Detail, Outcome, Shadow, shadow};
 use crate::maps::{
     self, MEMBERS, MEMBERS_MAX, NEXT_HOPS, POOL_NAMES, TABLE_HEADERS, TABLES, TABLES_MAX, TALLIES,
 };
 use crate::packet::XdpFrame;
+use crate::walk::walk;
 
 /// `Op::PutPool`.
 #[inline(never)]

@@ -7,11 +7,11 @@ use lb_common::slot::{CHUNK_ENTRIES, PoolEntry, VipEntry, chunks, slot_state, vi
 
 use super::begin::stale_base;
 use super::policy;
-use super::walk::walk;
 use super::{Call, Detail, Outcome, Shadow, shadow};
 use crate::control::now;
-use crate::maps::{self, TABLES, TALLIES, VIP_PLACES, VIPS, VIPS_MAX};
+use crate::maps::{self, TABLES, TALLIES, VIP_PLACES, VIPS, VIPS_MAX, WATCH_LIST};
 use crate::vips;
+use crate::walk::walk;
 
 /// What the walk over two tables carries.
 struct Comparison {
@@ -49,6 +49,7 @@ pub fn seal_vip(call: &Call<'_>, detail: &mut Detail) -> Outcome {
         let header = &mut *shadow.header;
         header.vips_sealed = header.vips_sealed.wrapping_add(1);
         if share > 0 {
+            watch(header.vips_changed, vip.vip);
             header.vips_changed = header.vips_changed.wrapping_add(1);
         }
         if share > header.moved_ppm {
@@ -57,6 +58,15 @@ pub fn seal_vip(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     }
     detail[0] = u64::from(share);
     Ok(())
+}
+
+/// Puts a VIP that moves on the breaker's list, as long as there is room.
+#[inline(always)]
+fn watch(place: u32, vip: u16) {
+    if let Some(watched) = WATCH_LIST.get_ptr_mut(place) {
+        // SAFETY: a map element under the lock; nothing is on trial.
+        unsafe { (*watched).vip = u32::from(vip) };
+    }
 }
 
 /// What is compared must be what flips: the pool has been walked, so its table is sealed (K2, K4).

@@ -9,9 +9,9 @@ use lb_common::guard::{Refusal, SWEEPS};
 use lb_common::slot::Member;
 use zerocopy::FromZeros;
 
-use super::walk::walk;
 use super::{Call, Detail, Outcome};
 use crate::maps::{FLOW_BUCKETS, FLOWS, MEMBERS};
+use crate::walk::walk;
 
 /// Sweeps that must be complete beyond those that were when a member left.
 const NEEDED: u32 = 2;

@@ -5,10 +5,10 @@ use lb_common::invariant::checksum;
 use lb_common::slot::{CHUNK_ENTRIES, Chunk, TableHeader, chunks, slot_state, table_state};
 use lb_common::wire::Frame;
 
-use super::walk::walk;
 use super::{Call, Detail, Outcome, shadow};
 use crate::maps::{CHUNKS_MAX, TABLE_HEADERS, TABLES, TABLES_MAX};
 use crate::packet::XdpFrame;
+use crate::walk::walk;
 
 /// Entries at most: numbers of entries stay far from overflow.
 const SIZE_MAX: u32 = 1 << 20;

@@ -9,6 +9,7 @@ use lb_common::policy::{HardEvents, Policy};
 use lb_common::slot::slot_state;
 
 use super::begin::stale_base;
+use super::steps::judged_by;
 use super::{Call, Detail, Outcome, policy, shadow};
 use crate::control::now;
 use crate::deadman;
@@ -63,23 +64,25 @@ pub fn trial(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     if lease_ms != 0 {
         within(lease_ms, longest, detail)?;
     }
+    let followed = judged_by(call, shadow.slot, detail)?;
     let now = now();
     spend(policy, now, detail)?;
     clear_hard_events();
-    let due = |ms: u64| {
-        if ms == 0 {
-            0
-        } else {
-            now.wrapping_add(ms.wrapping_mul(NS_PER_MS))
-        }
+    let evidence = if followed.is_some() {
+        control_flag::EVIDENCE
+    } else {
+        0
     };
     call.writer.publish(|record| ControlRecord {
-        flags: record.flags | control_flag::TRIAL,
+        flags: record.flags | control_flag::TRIAL | evidence,
+        stage: 0,
+        within_ms: followed.unwrap_or(0),
+        tripped_vip: 0,
         share,
         salt,
         change: change as u8,
-        lease_ns: due(lease_ms),
-        deadline_ns: due(deadline_ms),
+        lease_ns: due(now, lease_ms),
+        deadline_ns: due(now, deadline_ms),
         cause: Cause::None as u32,
         removes: u32::from(call.arg64(4) & REMOVES != 0),
         ..record
@@ -87,6 +90,16 @@ pub fn trial(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     // The timer may have been stopped from outside while nothing depended on it.
     deadman::start();
     Ok(())
+}
+
+/// When a deadman is due, boot-clock ns; 0 ms is none.
+#[inline(always)]
+pub fn due(now: u64, ms: u64) -> u64 {
+    if ms == 0 {
+        0
+    } else {
+        now.wrapping_add(ms.wrapping_mul(NS_PER_MS))
+    }
 }
 
 /// K6: takes one trial out of the bucket.
@@ -124,7 +137,7 @@ fn clear_hard_events() {
 }
 
 #[inline(always)]
-fn within(ms: u64, longest: u64, detail: &mut Detail) -> Outcome {
+pub fn within(ms: u64, longest: u64, detail: &mut Detail) -> Outcome {
     if ms == 0 || ms > longest {
         detail[0] = ms;
         detail[1] = longest;
@@ -135,7 +148,7 @@ fn within(ms: u64, longest: u64, detail: &mut Detail) -> Outcome {
 
 /// The trial that lives; one whose deadman is due has ended, whether the timer has run or not.
 #[inline(always)]
-fn living(call: &Call<'_>, detail: &mut Detail) -> Result<&'static ControlRecord, Refusal> {
+pub fn living(call: &Call<'_>, detail: &mut Detail) -> Result<&'static ControlRecord, Refusal> {
     let record = call.record()?;
     if record.flags & control_flag::TRIAL == 0 {
         detail[0] = u64::from(record.cause);

@@ -7,7 +7,7 @@ use lb_common::wire::Frame;
 
 use super::begin::cleared;
 use super::members::{RECORD_MASK, copy_name};
-use super::walk::Records;
+use super::records::Records;
 use super::{Call, Detail, Outcome, Shadow, shadow};
 use crate::maps::{self, FILTERS, TABLE_HEADERS, VIP_NAMES, VIP_PLACES, VIPS, VIPS_MAX};
 use crate::packet::XdpFrame;

@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use aya::maps::{Array, IterableMap as _, Map, MapData, PerCpuArray};
 use lb_common::control::{Control, ControlRecord, place};
 use lb_common::counter::{MemberCounters, Reasons, VipCounters};
+use lb_common::evidence::{Evidence, MemberEvidence};
 use lb_common::flow::Bucket;
 use lb_common::policy::{HardEvents, Policy};
 use lb_common::slot::{
@@ -17,10 +18,12 @@ use super::pins::Pins;
 use crate::sys::MappedArray;
 
 /// Every map of the object but the timer's, all frozen.
-pub const FROZEN: [&str; 25] = [
+pub const FROZEN: [&str; 27] = [
     "CONTROL",
     "POLICY",
     "HARD_EVENTS",
+    "BREAKER",
+    "WATCH_LIST",
     "NODE",
     "RECORDS_RING",
     "SLOT_HEADERS",
@@ -98,7 +101,7 @@ impl Adoptable {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "callers pass errors on")]
-fn lacking(name: &'static str, why: impl ToString) -> KernelError {
+pub(super) fn lacking(name: &'static str, why: impl ToString) -> KernelError {
     KernelError::Map {
         name,
         why: why.to_string(),
@@ -119,9 +122,11 @@ pub struct Maps {
     vip_names: Array<MapData, Name>,
     pool_names: Array<MapData, Name>,
     member_names: Array<MapData, Name>,
-    reasons: PerCpuArray<MapData, Reasons>,
-    vip_counts: PerCpuArray<MapData, VipCounters>,
-    member_counts: PerCpuArray<MapData, MemberCounters>,
+    pub(super) reasons: PerCpuArray<MapData, Reasons>,
+    pub(super) vip_counts: PerCpuArray<MapData, VipCounters>,
+    pub(super) member_counts: PerCpuArray<MapData, MemberCounters>,
+    pub(super) evidence: PerCpuArray<MapData, Evidence>,
+    pub(super) member_evidence: PerCpuArray<MapData, MemberEvidence>,
     vips: MappedArray<VipEntry>,
     members: MappedArray<Member>,
     tables: MappedArray<Chunk>,
@@ -185,6 +190,8 @@ impl Maps {
             reasons: per_cpu(source, "REASON_COUNTS")?,
             vip_counts: per_cpu(source, "VIP_COUNTS")?,
             member_counts: per_cpu(source, "MEMBER_COUNTS")?,
+            evidence: per_cpu(source, "EVIDENCE")?,
+            member_evidence: per_cpu(source, "MEMBER_EVIDENCE")?,
             vips: mapped(source, "VIPS")?,
             members: mapped(source, "MEMBERS")?,
             tables: mapped(source, "TABLES")?,
@@ -308,57 +315,6 @@ impl Maps {
             .get(&id, 0)
             .map(text)
             .map_err(|e| lacking("MEMBER_NAMES", e))
-    }
-
-    /// Packets per reason in a counter set, over all CPUs.
-    pub fn reasons(&self, set: u32) -> Result<Reasons, KernelError> {
-        let per_cpu = self
-            .reasons
-            .get(&set, 0)
-            .map_err(|e| lacking("REASON_COUNTS", e))?;
-        let mut sum = Reasons {
-            packets: [0; lb_common::counter::REASONS],
-        };
-        for cpu in per_cpu.iter() {
-            for (total, count) in sum.packets.iter_mut().zip(cpu.packets) {
-                *total = total.wrapping_add(count);
-            }
-        }
-        Ok(sum)
-    }
-
-    /// Counters of a VIP in a counter set, over all CPUs.
-    pub fn vip_counters(
-        &self,
-        node: &Node,
-        set: u32,
-        vip: u16,
-    ) -> Result<VipCounters, KernelError> {
-        let index = set.saturating_mul(node.vips).saturating_add(u32::from(vip));
-        let per_cpu = self
-            .vip_counts
-            .get(&index, 0)
-            .map_err(|e| lacking("VIP_COUNTS", e))?;
-        Ok(per_cpu
-            .iter()
-            .fold(VipCounters::default(), |sum, cpu| sum.plus(*cpu)))
-    }
-
-    /// Counters of a member in a counter set, over all CPUs.
-    pub fn member_counters(
-        &self,
-        node: &Node,
-        set: u32,
-        member: u32,
-    ) -> Result<MemberCounters, KernelError> {
-        let index = set.saturating_mul(node.members).saturating_add(member);
-        let per_cpu = self
-            .member_counts
-            .get(&index, 0)
-            .map_err(|e| lacking("MEMBER_COUNTS", e))?;
-        Ok(per_cpu
-            .iter()
-            .fold(MemberCounters::default(), |sum, cpu| sum.plus(*cpu)))
     }
 }
 

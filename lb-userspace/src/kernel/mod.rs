@@ -3,6 +3,7 @@
 //! aya is named in this module alone.
 
 pub mod attach;
+mod counters;
 pub mod error;
 pub mod guard;
 pub mod image;

@@ -138,6 +138,8 @@ fn sentence(refusal: Refusal, d: &[u64; 7]) -> String {
         ),
         Refusal::NoPolicy => "no policy has been set; start `lbguard agent`".to_owned(),
         Refusal::SharedNumber => format!("two VIPs have number {} (K3)", d[0]),
+        Refusal::NoEvidence => "the trial's flows are not followed: it has one step".to_owned(),
+        Refusal::TooManySteps => format!("a trial has {} steps at most (K4)", d[0]),
         Refusal::Kernel => "a kernel helper failed".to_owned(),
     }
 }

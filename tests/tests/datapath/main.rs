@@ -11,6 +11,7 @@
 
 mod counters;
 mod defects;
+mod evidence;
 mod flows;
 mod forwarded;
 mod icmp;

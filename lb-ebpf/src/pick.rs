@@ -197,23 +197,22 @@ fn choose(
     } else {
         found.member()
     };
-    if member_id != 0 {
-        if let Some(member) = MEMBERS.get(member_id)
-            && follows(member, arm.slot, vip)
-        {
-            if !found.is_empty() {
-                flows::touch(hash, found, view.age);
-            } else if packet.role == Role::Segment {
-                // The first packet after the handshake pins the flow to where the SYN went.
-                flows::insert(hash, member_id, view.age, birth(view, arm).0);
-            }
-            return Choice {
-                member_id,
-                member: Some(member),
-                followed: true,
-                ..chosen
-            };
+    if member_id != 0
+        && let Some(member) = MEMBERS.get(member_id)
+        && follows(member, arm.slot, vip)
+    {
+        if !found.is_empty() {
+            flows::touch(hash, found, view.age);
+        } else if packet.role == Role::Segment {
+            // The first packet after the handshake pins the flow to where the SYN went.
+            flows::insert(hash, member_id, view.age, birth(view, arm).0);
         }
+        return Choice {
+            member_id,
+            member: Some(member),
+            followed: true,
+            ..chosen
+        };
     }
     let (member_id, member) = look_up(vip, packet);
     if member.is_none() {

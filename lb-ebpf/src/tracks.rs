@@ -264,7 +264,7 @@ fn completed(track: &Track, now: u64, within_ns: u64) {
     });
     if in_time {
         count_member(track.arm.into(), track.member, |counts| {
-            counts.completed += 1
+            counts.completed += 1;
         });
     }
 }

@@ -68,39 +68,12 @@ fn sentence(refusal: Refusal, d: &[u64; 7]) -> String {
             "number {} is in use, and what is sealed is never written (K2)",
             d[0]
         ),
-        Refusal::Hole => format!(
-            "{} entries of pool #{}'s table name no backend (K3)",
-            d[1], d[0]
-        ),
-        Refusal::BadEntry => {
-            format!(
-                "pool #{}'s table names backend {}, which the pool has not (K3)",
-                d[0], d[1]
-            )
-        }
-        Refusal::TooFewBackends => {
-            format!(
-                "pool #{} has {} usable backends, its minimum is {} (K3)",
-                d[0], d[1], d[2]
-            )
-        }
-        Refusal::AboveCap => format!(
-            "backend {} of pool #{} would get {} of the table, its cap is {} (K3)",
-            d[1],
-            d[0],
-            percent(d[2]),
-            percent(d[3])
-        ),
-        Refusal::NextHopMissing => {
-            format!(
-                "backend {} of pool #{} has no resolved next hop (K3)",
-                d[1], d[0]
-            )
-        }
-        Refusal::Family => format!(
-            "backend {} of pool #{} does not fit the address family or mode of its VIPs (K3)",
-            d[1], d[0]
-        ),
+        Refusal::Hole
+        | Refusal::BadEntry
+        | Refusal::TooFewBackends
+        | Refusal::AboveCap
+        | Refusal::NextHopMissing
+        | Refusal::Family => about_pool(refusal, d),
         Refusal::Incomplete => format!("{}: {} there, {} announced (K3)", part(d[0]), d[1], d[2]),
         Refusal::NeedsDeadmen => {
             format!("a change of class R{} needs lease and deadline (K4)", d[0])
@@ -141,6 +114,46 @@ fn sentence(refusal: Refusal, d: &[u64; 7]) -> String {
         Refusal::NoEvidence => "the trial's flows are not followed: it has one step".to_owned(),
         Refusal::TooManySteps => format!("a trial has {} steps at most (K4)", d[0]),
         Refusal::Kernel => "a kernel helper failed".to_owned(),
+    }
+}
+
+/// K3: what is wrong with a pool of SHADOW.
+fn about_pool(refusal: Refusal, d: &[u64; 7]) -> String {
+    match refusal {
+        Refusal::Hole => format!(
+            "{} entries of pool #{}'s table name no backend (K3)",
+            d[1], d[0]
+        ),
+        Refusal::BadEntry => {
+            format!(
+                "pool #{}'s table names backend {}, which the pool has not (K3)",
+                d[0], d[1]
+            )
+        }
+        Refusal::TooFewBackends => {
+            format!(
+                "pool #{} has {} usable backends, its minimum is {} (K3)",
+                d[0], d[1], d[2]
+            )
+        }
+        Refusal::AboveCap => format!(
+            "backend {} of pool #{} would get {} of the table, its cap is {} (K3)",
+            d[1],
+            d[0],
+            percent(d[2]),
+            percent(d[3])
+        ),
+        Refusal::NextHopMissing => {
+            format!(
+                "backend {} of pool #{} has no resolved next hop (K3)",
+                d[1], d[0]
+            )
+        }
+        Refusal::Family => format!(
+            "backend {} of pool #{} does not fit the address family or mode of its VIPs (K3)",
+            d[1], d[0]
+        ),
+        other => other.name().to_owned(),
     }
 }
 

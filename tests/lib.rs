@@ -21,4 +21,5 @@ pub mod packets;
 pub mod resent;
 pub mod rows;
 pub mod seeded;
+pub mod segments;
 pub mod services;

@@ -15,6 +15,7 @@ use lb_common::control::{Cause, ControlRecord, NO_SLOT, control_flag};
 use lb_common::slot::slot_state;
 use lb_tests::loaded::bpf_pins;
 use lb_tests::seeded::Seeded;
+use lb_tests::segments::retransmissions;
 use lb_tests::services;
 use lb_userspace::change::journal::{self, Kind};
 use lb_userspace::change::ledger::Ledger;
@@ -332,17 +333,6 @@ impl<'a> Scene<'a> {
         self.complete(&what, &before);
         self.traffic_is_whole(&what);
     }
-}
-
-/// TCP segments that this host has sent again.
-fn retransmissions(host: &Host) -> u64 {
-    let read = || std::fs::read_to_string("/proc/thread-self/net/snmp").unwrap();
-    let snmp = host.in_ns(read).unwrap();
-    let mut tcp = snmp.lines().filter(|line| line.starts_with("Tcp:"));
-    let (names, values) = (tcp.next().unwrap(), tcp.next().unwrap());
-    let mut pairs = names.split(' ').zip(values.split(' '));
-    let (_, value) = pairs.find(|(name, _)| *name == "RetransSegs").unwrap();
-    value.parse().unwrap()
 }
 
 fn kills(count: usize) {

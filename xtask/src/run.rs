@@ -44,6 +44,7 @@ pub fn soak(args: &[String]) -> Result<()> {
     let mut list = as_root("test")?;
     list.args([
         "--quiet",
+        "--release",
         "--package",
         END_TO_END,
         "--",
@@ -61,6 +62,7 @@ pub fn soak(args: &[String]) -> Result<()> {
     let mut soak = as_root("test")?;
     soak.args([
         "--release",
+        "--no-fail-fast",
         "--package",
         END_TO_END,
         "--",

@@ -1,17 +1,17 @@
 //! TCP connections of known flows, one after another: each is answered, by whom a generation names.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use lb_common::wire::ip_proto;
-use lb_userspace::lab::{CLIENT_ADDRESSES, Host, VIP_V4};
+use lb_userspace::lab::{CLIENT_ADDRESSES, Host};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpSocket;
 
-use crate::model::{Client, Pair, number};
+use crate::model::{Client, FAMILIES, Family, Pair, number};
 
 /// The port of the line servers.
 pub const LINES: u16 = 7000;
@@ -71,22 +71,28 @@ impl Dialer {
     }
 }
 
+/// The clients in turn, but for the first address of each family: it has the held connections, whose
+/// ports the kernel chose out of the same range, and of a port that one of them has the dialer's
+/// `bind` would be refused ("address in use").
 fn client(number: u32) -> Client {
-    let addresses = u32::from(CLIENT_ADDRESSES);
-    let host = u8::try_from(2 + number % addresses).unwrap();
-    let port = 1_024 + number / addresses % 31_000;
-    (
-        Ipv4Addr::new(198, 51, 100, host),
-        u16::try_from(port).unwrap(),
-    )
+    let hosts = u32::from(CLIENT_ADDRESSES) - 1;
+    let (family, turn) = (number % 2, number / 2);
+    Client {
+        family: FAMILIES[usize::try_from(family).unwrap()],
+        host: u8::try_from(3 + turn % hosts).unwrap(),
+        port: u16::try_from(1_024 + turn / hosts % 31_000).unwrap(),
+    }
 }
 
 async fn ask(client: Client) -> std::io::Result<u8> {
-    let socket = TcpSocket::new_v4()?;
+    let socket = match client.family {
+        Family::V4 => TcpSocket::new_v4()?,
+        Family::V6 => TcpSocket::new_v6()?,
+    };
     socket.set_reuseaddr(true)?;
-    socket.bind(SocketAddr::new(IpAddr::V4(client.0), client.1))?;
+    socket.bind(SocketAddr::new(client.address(), client.port))?;
     let mut stream = socket
-        .connect(SocketAddr::new(VIP_V4.into(), LINES))
+        .connect(SocketAddr::new(client.family.vip(), LINES))
         .await?;
     stream.write_all(b"who\n").await?;
     let mut line = String::new();

@@ -9,13 +9,13 @@ use lb_common::counter::{Reason, Verdict};
 use lb_common::guard::Op;
 use lb_tests::bench::LIMITS;
 use lb_tests::loaded::bpf_pins;
-use lb_tests::services::{self, Pool};
+use lb_tests::services::everything;
 use lb_userspace::check::check;
 use lb_userspace::config::NodeConfig;
 use lb_userspace::kernel::image::Image;
 use lb_userspace::kernel::object::Kernel;
 use lb_userspace::kernel::stage::{stage, verify};
-use lb_userspace::lab::{Host, Instance, Lab, VIP_V4};
+use lb_userspace::lab::{Host, Instance, Lab};
 use nix::sys::signal::Signal;
 
 /// Sets of backends' counters: one a slot.
@@ -27,23 +27,6 @@ pub struct Field {
     pub kernel: Kernel,
     node: NodeConfig,
     hops: BTreeMap<IpAddr, u16>,
-}
-
-/// One VIP for TCP and one for UDP, any port, both of one pool.
-fn text(hosts: &[&Host]) -> String {
-    let vip = |protocol| services::vip(protocol, "web", VIP_V4.into(), 0, protocol, "shop");
-    let pool = Pool {
-        name: "shop",
-        service: "web",
-        forward: "ipip",
-        v6: false,
-    };
-    format!(
-        "version = 1\n{}{}{}",
-        vip("tcp"),
-        vip("udp"),
-        services::pool(pool, hosts)
-    )
 }
 
 impl Field {
@@ -61,7 +44,7 @@ impl Field {
         let mut instance = Instance::new(&lab).unwrap();
         instance.start_agent().unwrap();
         let all: Vec<&Host> = lab.backends().collect();
-        instance.commit(&text(&all)).unwrap();
+        instance.commit(&everything("ipip", &all)).unwrap();
         instance.stop_agent(Signal::SIGTERM).unwrap();
         let kernel = Kernel::adopt(&bpf_pins(&lab), LIMITS).unwrap();
         let members = (0..kernel.node.members).filter_map(|id| kernel.maps.member(id));
@@ -83,7 +66,11 @@ impl Field {
     /// The image of a configuration with the backends `from..to`.
     pub fn image(&self, from: usize, to: usize) -> Image {
         let all: Vec<&Host> = self.lab.backends().collect();
-        let report = check(&text(&all[from..to]), "services.toml", &self.node);
+        let report = check(
+            &everything("ipip", &all[from..to]),
+            "services.toml",
+            &self.node,
+        );
         let config = report.config.clone().expect("a good configuration");
         let hop = |_: &_, backend: &lb_userspace::config::Backend| {
             self.hops.get(&backend.address).copied()
@@ -121,16 +108,17 @@ impl Field {
         self.call(Op::Revert, &[0]);
     }
 
-    /// Packets forwarded for a VIP, by all slots.
-    pub fn forwarded(&self, vip: &str) -> u64 {
+    /// Datagrams forwarded, by all slots.
+    pub fn forwarded(&self) -> u64 {
         let image = self.image(0, 4);
-        let number = image.vips.iter().find(|image| image.name == vip);
-        let number = number.expect("the VIP").entry.vip;
-        let counted = |set| {
+        let udp = image.vips.iter().filter(|vip| vip.name.ends_with("-udp"));
+        let counted = |(set, number)| {
             let maps = &self.kernel.maps;
             maps.vip_counters(&self.kernel.node, set, number).unwrap()
         };
-        (0..SETS).map(|set| counted(set).packets).sum()
+        udp.flat_map(|vip| (0..SETS).map(|set| (set, vip.entry.vip)))
+            .map(|of| counted(of).packets)
+            .sum()
     }
 
     /// Packets that were dropped or that no VIP took, by reason; those that take no part in
@@ -149,22 +137,5 @@ impl Field {
             .filter(lost)
             .map(|reason| (reason.label(), count(reason)))
             .collect()
-    }
-
-    /// Packets that the lab's wires and queues have lost, which is no work of the balancer: drops of
-    /// every host's interfaces. They happen when others have the processor.
-    pub fn lost_on_wires(&self) -> u64 {
-        let read = || std::fs::read_to_string("/proc/thread-self/net/dev").unwrap();
-        let drops = |line: &str| {
-            let (_, counts) = line.split_once(':')?;
-            let counts: Vec<u64> = counts
-                .split_whitespace()
-                .filter_map(|count| count.parse().ok())
-                .collect();
-            Some(counts.get(3)? + counts.get(11)?)
-        };
-        let host =
-            |host: &Host| -> u64 { host.in_ns(read).unwrap().lines().filter_map(drops).sum() };
-        self.lab.hosts().iter().map(host).sum()
     }
 }

@@ -1,22 +1,87 @@
-//! Which backend a generation gives a flow, by its lookup table alone.
+//! Who the clients are, and which backend a generation gives a flow, by its lookup table alone.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use lb_common::address::Address;
 use lb_common::hash;
 use lb_common::packet::FlowKey;
-use lb_userspace::kernel::image::Image;
-use lb_userspace::lab::VIP_V4;
+use lb_userspace::kernel::image::{Image, PoolImage};
+use lb_userspace::lab::{VIP_V4, VIP_V6};
 
-/// A client's address and port.
-pub type Client = (Ipv4Addr, u16);
+/// Both families.
+pub const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+
+/// A family of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    /// The VIP.
+    pub const fn vip(self) -> IpAddr {
+        match self {
+            Self::V4 => IpAddr::V4(VIP_V4),
+            Self::V6 => IpAddr::V6(VIP_V6),
+        }
+    }
+
+    /// The pool that serves it in the configurations here.
+    const fn pool(self) -> &'static str {
+        match self {
+            Self::V4 => "pool-v4",
+            Self::V6 => "pool-v6",
+        }
+    }
+}
+
+/// A client's end of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Client {
+    pub family: Family,
+    /// Last part of its address.
+    pub host: u8,
+    pub port: u16,
+}
+
+impl Client {
+    /// Its address.
+    pub const fn address(self) -> IpAddr {
+        match self.family {
+            Family::V4 => IpAddr::V4(Ipv4Addr::new(198, 51, 100, self.host)),
+            Family::V6 => IpAddr::V6(Ipv6Addr::new(
+                0x2001,
+                0xdb8,
+                1,
+                0,
+                0,
+                0,
+                0,
+                self.host as u16,
+            )),
+        }
+    }
+
+    /// Who sent this, as a socket tells it.
+    pub fn of(from: SocketAddr) -> Self {
+        let (family, host) = match from.ip().to_canonical() {
+            IpAddr::V4(address) => (Family::V4, address.octets()[3]),
+            IpAddr::V6(address) => (Family::V6, address.octets()[15]),
+        };
+        let port = from.port();
+        let client = Self { family, host, port };
+        assert_eq!(client.address(), from.ip().to_canonical(), "not of the lab");
+        client
+    }
+}
 
 /// One generation.
 pub struct Generation {
     key: u64,
-    /// Names of backends by entry: `web-3` is 3.
-    table: Vec<u8>,
+    /// Names of backends by entry, of each family's pool: `web-3` is 3.
+    tables: [Vec<u8>; 2],
     /// Its backends.
     pub backends: BTreeSet<u8>,
 }
@@ -27,34 +92,43 @@ pub fn number(name: &str) -> u8 {
     number.unwrap_or_else(|| panic!("no number in {name}"))
 }
 
+fn table(pool: &PoolImage) -> Vec<u8> {
+    let backend = |entry: &u16| {
+        let id = pool.entry.member_base + u32::from(*entry);
+        let member = pool.members.iter().find(|member| member.id == id);
+        number(&member.expect("the entry's backend").name)
+    };
+    pool.table.entries.iter().map(backend).collect()
+}
+
 impl Generation {
-    /// Of an image with one pool.
+    /// Of an image with a pool for each family.
     pub fn new(image: &Image, fleet_key: u64) -> Self {
-        let pool = &image.pools[0];
-        let backend = |entry: &u16| {
-            let id = pool.entry.member_base + u32::from(*entry);
-            let member = pool.members.iter().find(|member| member.id == id);
-            number(&member.expect("the entry's backend").name)
+        let pool = |family: Family| {
+            let mut pools = image.pools.iter();
+            pools.find(|pool| pool.name == family.pool()).unwrap()
         };
+        let members = image.pools.iter().flat_map(|pool| &pool.members);
         Self {
             key: fleet_key,
-            table: pool.table.entries.iter().map(backend).collect(),
-            backends: pool.members.iter().map(|m| number(&m.name)).collect(),
+            tables: FAMILIES.map(|family| table(pool(family))),
+            backends: members.map(|member| number(&member.name)).collect(),
         }
     }
 
     /// The backend of a new flow.
     pub fn choose(&self, client: Client, protocol: u8, port: u16) -> u8 {
         let key = FlowKey {
-            source: Address::v4(client.0.octets()),
-            destination: Address::v4(VIP_V4.octets()),
-            source_port: client.1.to_be(),
+            source: Address::from(client.address()),
+            destination: Address::from(client.family.vip()),
+            source_port: client.port.to_be(),
             destination_port: port.to_be(),
             protocol,
         };
-        let size = u32::try_from(self.table.len()).unwrap();
+        let table = &self.tables[client.family as usize];
+        let size = u32::try_from(table.len()).unwrap();
         let entry = hash::entry(hash::flow(self.key, &key), size);
-        self.table[usize::try_from(entry).unwrap()]
+        table[usize::try_from(entry).unwrap()]
     }
 }
 

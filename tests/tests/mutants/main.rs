@@ -24,7 +24,7 @@ use lb_userspace::kernel::numbers::Numbers;
 use lb_userspace::kernel::stage::recycle;
 
 use damage::{Mutation, suitable};
-use services::good;
+use services::{good, nearby};
 
 /// Changes between two commits of another base.
 const A_BASE: usize = 50;
@@ -33,6 +33,8 @@ struct Running {
     bpffs: Bpffs,
     bench: Bench,
     random: Seeded,
+    /// ACTIVE's configuration.
+    text: String,
 }
 
 impl Running {
@@ -42,6 +44,7 @@ impl Running {
             bench: Bench::pinned(&bpffs.pins()),
             bpffs,
             random: Seeded::announced(what),
+            text: String::new(),
         };
         running.another_base();
         running.another_base();
@@ -52,6 +55,7 @@ impl Running {
         let text = good(&mut self.random);
         self.recycle();
         self.bench.commit(&text);
+        self.text = text;
     }
 
     /// Numbers of backends that are in no slot any more are used again.
@@ -126,7 +130,11 @@ fn good_ones(count: usize) {
     let mut running = Running::new("good slots");
     let (mut trials, mut classes) = (0, [0; 4]);
     for number in 0..count {
-        let text = good(&mut running.random);
+        let text = if running.random.below(2) == 0 {
+            good(&mut running.random)
+        } else {
+            nearby(&running.text, &mut running.random)
+        };
         let bench = &running.bench;
         let sealed = bench.stage(&bench.image(&text));
         let sealed = sealed.unwrap_or_else(|error| panic!("{number}: {error}\n{text}"));
@@ -138,6 +146,7 @@ fn good_ones(count: usize) {
             trials += 1;
             if running.random.below(2) == 0 {
                 bench.confirm().unwrap();
+                running.text = text;
             } else {
                 bench.revert().unwrap();
             }

@@ -54,3 +54,17 @@ pub fn good(random: &mut Seeded) -> String {
     }
     text
 }
+
+/// A small step from a good configuration: as it is, with one backend of another weight, or, if none
+/// is, with one drained.
+pub fn nearby(text: &str, random: &mut Seeded) -> String {
+    let weights: Vec<usize> = text.match_indices("weight = ").map(|(at, _)| at).collect();
+    let at = weights[random.index(weights.len())];
+    let (before, rest) = text.split_at(at);
+    let (_, after) = rest.split_once('\n').expect("a line");
+    match random.below(4) {
+        0 => text.to_owned(),
+        1 if !text.contains("drain") => format!("{before}weight = 100\nstate = \"drain\"\n{after}"),
+        _ => format!("{before}weight = {}\n{after}", 1 + random.below(200)),
+    }
+}

@@ -23,3 +23,4 @@ pub mod rows;
 pub mod seeded;
 pub mod segments;
 pub mod services;
+pub mod steering;

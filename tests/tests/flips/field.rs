@@ -10,6 +10,7 @@ use lb_common::guard::Op;
 use lb_tests::bench::LIMITS;
 use lb_tests::loaded::bpf_pins;
 use lb_tests::services::everything;
+use lb_tests::steering::steer_client;
 use lb_userspace::check::check;
 use lb_userspace::config::NodeConfig;
 use lb_userspace::kernel::image::Image;
@@ -37,6 +38,10 @@ impl Field {
             .without_web()
             .build()
             .unwrap();
+        // Else each packet goes all the way alone, on the CPU and in the time of its sender; so they are
+        // taken by another, in batches, as those of a network card are.
+        let cpus = std::thread::available_parallelism().unwrap().get();
+        steer_client(&lab, cpus - 1);
         let file = lab.root().join("etc/lbguard/agent.toml");
         let agent = std::fs::read_to_string(&file).unwrap();
         let agent = agent.replace("flows = 65_536", "flows = 4_194_304");

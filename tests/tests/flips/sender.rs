@@ -27,7 +27,7 @@ const HOSTS: u64 = CLIENT_ADDRESSES as u64 * 2;
 /// All flows there can be.
 const FLOWS: u64 = HOSTS * (65_536 - FIRST_PORT);
 /// Frames handed over by one system call.
-const BATCH: usize = 64;
+const BATCH: usize = 96;
 /// Packets on their way at most. The shortest queue on the way, the ring of a veth, holds 256
 /// (`VETH_RING_SIZE` in `drivers/net/veth.c`): whoever has the processor, none overflows, so that a
 /// packet which does not come has been dropped by a program, and no drop needs an excuse.
@@ -163,8 +163,8 @@ impl Load {
     fn burst(&mut self) {
         let first = self.sent.load(Ordering::Relaxed);
         let room = usize::try_from(self.room(first)).unwrap().min(BATCH);
-        if room < BATCH / 4 {
-            std::thread::sleep(Duration::from_micros(10));
+        if room < BATCH {
+            std::thread::sleep(Duration::from_micros(50));
             return;
         }
         let frames: Vec<Frame> = (first..first + room as u64)

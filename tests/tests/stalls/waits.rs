@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use lb_tests::steering::{steer_client, steered};
 use lb_userspace::lab::Lab;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
@@ -39,14 +40,6 @@ fn first_of_all() {
     assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
 }
 
-/// Packets that have been handed to a CPU by steering, ever (`received_rps`, the tenth column of
-/// `/proc/net/softnet_stat`, a row a CPU).
-fn steered(cpu: usize) -> u64 {
-    let text = std::fs::read_to_string("/proc/net/softnet_stat").unwrap();
-    let row = text.lines().nth(cpu).unwrap();
-    u64::from_str_radix(row.split_whitespace().nth(9).unwrap(), 16).unwrap()
-}
-
 /// The way from the client to its router, over a CPU.
 struct Way {
     lab: Lab,
@@ -58,14 +51,7 @@ impl Way {
     fn over(cpu: usize) -> Self {
         let lab = Lab::builder().without_web().build().unwrap();
         let gateway = Ipv4Addr::new(198, 51, 100, 1);
-        let port = lab.client().router_port();
-        let steer = format!(
-            "echo {:x} > /sys/class/net/{port}/queues/rx-0/rps_cpus",
-            1 << cpu
-        );
-        let router = lab.router().namespace_name();
-        let words = ["ip", "netns", "exec", &router, "sh", "-c", &steer];
-        lab.router().run(&words).unwrap();
+        steer_client(&lab, cpu);
         let to = || UdpSocket::bind((gateway, PORT)).unwrap();
         let to = lab.router().in_ns(to).unwrap();
         to.set_nonblocking(true).unwrap();

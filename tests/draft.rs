@@ -2,6 +2,7 @@
 
 use lb_common::guard::{BeginPut, CHUNKS, MemberPut, Op, PUTS, PoolPut, VipPut};
 use lb_common::slot::CHUNK_ENTRIES;
+use lb_userspace::config::Config;
 use lb_userspace::kernel::KernelError;
 use lb_userspace::kernel::guard::Detail;
 use lb_userspace::kernel::image::{
@@ -18,6 +19,8 @@ pub type Said = Result<Detail, KernelError>;
 pub struct Draft<'a> {
     /// The balancer.
     pub bench: &'a Bench,
+    /// What the image was made from.
+    pub config: Config,
     /// What is to be written; a test may change it.
     pub image: Image,
     /// Generation it is made from.
@@ -30,9 +33,11 @@ impl<'a> Draft<'a> {
     /// A change to `services`, of which nothing is written yet.
     pub fn of(bench: &'a Bench, services: &str) -> Self {
         let record = bench.record();
+        let config = bench.config(services);
         Self {
             bench,
-            image: bench.image(services),
+            image: bench.image_of(&config),
+            config,
             base: record.active_generation,
             generation: record.highest_generation.max(record.shadow_generation) + 1,
         }

@@ -1,6 +1,6 @@
 //! What mutations damage, and by what.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lb_common::guard::{Op, Refusal};
 use lb_tests::bench::Bench;
@@ -57,6 +57,20 @@ pub fn suitable(draft: &Draft<'_>) -> bool {
     let pools = draft.image.pools.iter().filter(|p| !p.table.shared);
     let mut members = pools.flat_map(|pool| &pool.members);
     members.any(|image| is_new(draft.bench, image))
+}
+
+/// An address behind whose place there is room: without it, all else in the VIP table is found.
+pub fn last_of_a_row(draft: &Draft<'_>, random: &mut Seeded) -> usize {
+    let image = &draft.image;
+    let places = draft.bench.kernel.node.vip_places;
+    let all = image.vips.iter().chain(&image.addresses);
+    let taken: BTreeSet<u32> = all.map(|entry| entry.place).collect();
+    let free = |index: &usize| {
+        let next = (image.addresses[*index].place + 1) % places;
+        !taken.contains(&next)
+    };
+    let last: Vec<usize> = (0..image.addresses.len()).filter(free).collect();
+    last[random.index(last.len())]
 }
 
 pub fn any_place(pool: &PoolImage, random: &mut Seeded) -> usize {

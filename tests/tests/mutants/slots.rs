@@ -3,7 +3,7 @@
 use lb_common::control::SHARE_ALL;
 use lb_common::guard::Refusal;
 
-use crate::damage::{Mutation, own_pool, running, trial};
+use crate::damage::{Mutation, last_of_a_row, own_pool, running, trial};
 
 /// Each with the refusal that is due.
 pub const MUTATIONS: &[Mutation] = &[
@@ -93,7 +93,9 @@ pub const MUTATIONS: &[Mutation] = &[
         refusal: Refusal::NeedsDeadmen,
         attempt: |draft, random| {
             let gone = ["s1", "s2"][random.index(2)];
-            draft.image.vips.retain(|vip| vip.name != gone);
+            // Laid out anew: without it alone, what lies behind it would not be found.
+            draft.config.vips.retain(|vip| vip.name != gone);
+            draft.image = draft.bench.image_of(&draft.config);
             draft.sealed()?;
             trial(draft, u64::from(SHARE_ALL), 0, 1_000)
         },
@@ -156,7 +158,7 @@ pub const MUTATIONS: &[Mutation] = &[
         name: "address not announced",
         refusal: Refusal::Incomplete,
         attempt: |draft, random| {
-            let index = random.index(draft.image.addresses.len());
+            let index = last_of_a_row(draft, random);
             draft.image.addresses.remove(index);
             draft.compared()
         },

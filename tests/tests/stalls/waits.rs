@@ -111,11 +111,21 @@ fn told(what: &str, waits: &[Duration]) -> [Duration; 2] {
     [rare, waits[waits.len() - 1]]
 }
 
-/// 999 in 1,000 packets, and the longest wait, while changes are staged.
-fn waits(table_size: u32, rounds: usize) -> [Duration; 2] {
+/// What has been seen.
+struct Seen {
+    /// The longest wait of 999 in 1,000 packets while changes are staged.
+    rare: Duration,
+    /// Of all of them.
+    longest: Duration,
+    /// The longest while nothing is.
+    quiet: Duration,
+}
+
+/// Waits of packets while changes are staged; none on a machine with one CPU.
+fn waits(table_size: u32, rounds: usize) -> Option<Seen> {
     if std::thread::available_parallelism().unwrap().get() < 2 {
         println!("one CPU: no packet can be sent while the guard is at work");
-        return [Duration::ZERO; 2];
+        return None;
     }
     let cpus = [0, 1];
     let mut changes = Changes::new(table_size);
@@ -129,25 +139,35 @@ fn waits(table_size: u32, rounds: usize) -> [Duration; 2] {
             changes.next();
         }
     });
-    told("nothing is staged", &quiet);
-    let waits = told(&format!("{VIPS} tables of {table_size}"), &busy);
+    let [_, alone] = told("nothing is staged", &quiet);
+    let [rare, longest] = told(&format!("{VIPS} tables of {table_size}"), &busy);
+    // An interrupt of that CPU may bring more than one packet, others' too; if there were none, this
+    // would be the wrong CPU.
     let packets = (quiet.len() + busy.len()) as u64;
     let steered = steered(cpus[0]) - before;
-    assert!(steered >= packets, "{steered} of {packets} by that CPU");
+    assert!(steered > packets / 2, "{steered} for {packets} packets");
     drop(way.lab);
-    waits
+    Some(Seen {
+        rare,
+        longest,
+        quiet: alone,
+    })
 }
 
 #[test]
 fn packets_do_not_wait_for_the_guard() {
     // Other tests have the machine, too: a packet in a thousand may wait for them.
-    let [rare, _] = waits(4_099, 4);
-    assert!(rare <= WAIT, "{rare:?}");
+    if let Some(Seen { rare, .. }) = waits(4_099, 4) {
+        assert!(rare <= WAIT, "{rare:?}");
+    }
 }
 
 #[test]
 #[ignore = "figures; `cargo xtask soak guard` runs it"]
 fn soak_guard_waits_of_packets() {
-    let [_, longest] = waits(65_537, 30);
-    assert!(longest <= WAIT, "{longest:?}");
+    // What packets wait for without the guard, too, is not the guard's.
+    if let Some(seen) = waits(65_537, 30) {
+        let Seen { longest, quiet, .. } = seen;
+        assert!(longest <= WAIT.max(quiet), "{longest:?}, before {quiet:?}");
+    }
 }

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod config;
 pub mod decap;
 pub mod doctor;
+pub mod evidence;
 pub mod exit;
 pub mod kernel;
 pub mod lab;

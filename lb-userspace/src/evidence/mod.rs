@@ -1,0 +1,33 @@
+//! Is the new configuration worse? Counters in, verdict out: pure functions, without I/O or clock.
+//!
+//! - [`counts`], [`tracker`]: what the kernel counted, as counts since a trial step began.
+//! - [`eprocess`], [`blocks`]: the test, and when it is looked at.
+//! - [`signals`], [`split`], [`shares`]: what is tested.
+//! - [`noninferiority`]: when it is good enough; [`forecast`]: how long that takes.
+//! - [`judge`]: all of it together; [`plan`] is what it is told, [`report`] and [`finding`] what it says.
+//! - [`weights`]: the kernel's breaker, prepared.
+//!
+//! docs/EVIDENCE.md has the method and what was measured.
+
+pub mod blocks;
+pub mod counts;
+mod delta;
+pub mod eprocess;
+mod examine;
+pub mod finding;
+pub mod forecast;
+pub mod judge;
+pub mod noninferiority;
+mod number;
+pub mod plan;
+pub mod report;
+mod residue;
+pub mod shares;
+pub mod signals;
+pub mod split;
+mod strata;
+mod suspects;
+#[cfg(test)]
+mod tests;
+pub mod tracker;
+pub mod weights;

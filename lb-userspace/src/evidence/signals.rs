@@ -1,0 +1,238 @@
+//! The signals as data: which counts are outcomes, and which difference is bad.
+
+use lb_common::evidence::{End, IcmpError, NO_REQUEST, RESPONSES, Resent};
+use serde::{Deserialize, Serialize};
+
+use super::counts::VipCounts;
+use super::number::{ratio, real};
+
+/// Outcomes that a signal has at most.
+pub const OUTCOMES: usize = RESPONSES;
+/// One flow may cause several ICMP errors: that many count as one flow.
+const PER_FLOW: u64 = 4;
+
+/// What of a VIP's traffic tells how well it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Signal {
+    /// S1, and S17 for QUIC: handshake not complete in time.
+    Handshakes,
+    /// S2: the SYN came again.
+    Retried,
+    /// S3: reset or closed by the client without an answer.
+    EarlyEnd,
+    /// S4: bytes of response.
+    Response,
+    /// S5: time to the first response.
+    Wait,
+    /// S6: the client sent something again.
+    Resent,
+    /// S7: ICMP errors from backends or routers.
+    Unreachable,
+    /// S7: packets that did not fit.
+    TooBig,
+}
+
+/// Whose signals a VIP has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// All of them.
+    Tcp,
+    /// Handshakes, as S17, and ICMP errors.
+    Quic,
+    /// ICMP errors only.
+    Udp,
+}
+
+/// How two arms are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compare {
+    /// The first outcome is bad: worse is a larger share of it.
+    Rate,
+    /// Any other distribution is bad. A wrong pool may answer shorter or longer, so neither way is
+    /// harmless; the effect is the total-variation distance, the share of flows that would have
+    /// to change their bucket.
+    Shape,
+    /// Outcomes are ordered, and later ones are worse: the effect is the largest surplus of the
+    /// new arm beyond any bucket (one-sided Kolmogorov-Smirnov). A pool that answers sooner is
+    /// no fault; one that answers sooner because it is the wrong one has S3 and S4 against it.
+    Later,
+}
+
+/// What a signal says of one arm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcomes {
+    /// Flows by outcome: the labels that the bet is on.
+    pub flows: [u64; OUTCOMES],
+    /// Flows that the share of the first outcome is taken of.
+    pub of: u64,
+}
+
+impl Signal {
+    /// Those that flows of this transport have.
+    pub fn of(transport: Transport) -> &'static [Self] {
+        match transport {
+            Transport::Tcp => &[
+                Self::Handshakes,
+                Self::Retried,
+                Self::EarlyEnd,
+                Self::Response,
+                Self::Wait,
+                Self::Resent,
+                Self::Unreachable,
+                Self::TooBig,
+            ],
+            Transport::Quic => &[Self::Handshakes, Self::Unreachable, Self::TooBig],
+            Transport::Udp => &[Self::Unreachable, Self::TooBig],
+        }
+    }
+
+    /// Its number in the documentation.
+    pub fn id(self, transport: Transport) -> &'static str {
+        match self {
+            Self::Handshakes if transport == Transport::Quic => "S17",
+            Self::Handshakes => "S1",
+            Self::Retried => "S2",
+            Self::EarlyEnd => "S3",
+            Self::Response => "S4",
+            Self::Wait => "S5",
+            Self::Resent => "S6",
+            Self::Unreachable | Self::TooBig => "S7",
+        }
+    }
+
+    /// Its name in sentences.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Handshakes => "handshakes",
+            Self::Retried => "repeated SYNs",
+            Self::EarlyEnd => "early ends",
+            Self::Response => "response sizes",
+            Self::Wait => "waiting times",
+            Self::Resent => "packets sent again",
+            Self::Unreachable => "ICMP errors",
+            Self::TooBig => "packets too big",
+        }
+    }
+
+    /// How arms are compared by it.
+    pub fn compare(self) -> Compare {
+        match self {
+            Self::Response => Compare::Shape,
+            Self::Wait => Compare::Later,
+            _ => Compare::Rate,
+        }
+    }
+
+    /// How many events of it may be one flow's.
+    pub fn per_flow(self) -> u64 {
+        match self {
+            Self::Unreachable | Self::TooBig => PER_FLOW,
+            _ => 1,
+        }
+    }
+
+    /// Its outcomes in one arm.
+    ///
+    /// Where a flow is put under "not bad" before it can't become bad any more (S2, S7), only the bad
+    /// outcome is bet on: an outcome that a flow could leave again would not be a fair bet.
+    pub fn look(self, counts: &VipCounts) -> Outcomes {
+        let end = |end: End| at(&counts.end, end as usize);
+        let icmp = |error: IcmpError| at(&counts.icmp, error as usize);
+        match self {
+            Self::Handshakes => two(
+                counts.started.saturating_sub(counts.completed),
+                counts.completed.min(counts.started),
+            ),
+            Self::Retried => alone(counts.retried, counts.started),
+            Self::EarlyEnd => two(
+                end(End::Empty).saturating_add(end(End::Reset)),
+                end(End::Alive).saturating_add(end(End::Closed)),
+            ),
+            Self::Response => many(&counts.response),
+            Self::Wait => many(counts.wait.get(..NO_REQUEST).unwrap_or_default()),
+            Self::Resent => {
+                let nothing = at(&counts.resent, Resent::Nothing as usize);
+                two(sum(&counts.resent).saturating_sub(nothing), nothing)
+            }
+            Self::Unreachable => alone(
+                icmp(IcmpError::Protocol)
+                    .saturating_add(icmp(IcmpError::Port))
+                    .saturating_add(icmp(IcmpError::Host)),
+                counts.flows,
+            ),
+            Self::TooBig => alone(icmp(IcmpError::TooBig), counts.flows),
+        }
+    }
+
+    /// How much worse the new arm is: a difference of shares of flows, -1 to 1; 0 while an arm has no
+    /// flows.
+    pub fn effect(self, new: &Outcomes, control: &Outcomes) -> f64 {
+        if new.of == 0 || control.of == 0 {
+            return 0.0;
+        }
+        match self.compare() {
+            Compare::Rate => new.bad_share(self.per_flow()) - control.bad_share(self.per_flow()),
+            Compare::Shape => {
+                let differences = new.shares().zip(control.shares());
+                differences.map(|(n, c)| (n - c).abs()).sum::<f64>() / 2.0
+            }
+            Compare::Later => {
+                // From the last bucket down: what lies beyond each.
+                let mut beyond = 0.0;
+                let mut worst = 0.0_f64;
+                let shares = |o: &Outcomes| o.shares().collect::<Vec<_>>();
+                let (new, control) = (shares(new), shares(control));
+                for (n, c) in new.iter().zip(&control).rev() {
+                    beyond += n - c;
+                    worst = worst.max(beyond);
+                }
+                worst
+            }
+        }
+    }
+}
+
+impl Outcomes {
+    /// Flows of the bad outcome.
+    pub fn bad(&self) -> u64 {
+        self.flows.first().copied().unwrap_or(0)
+    }
+
+    fn bad_share(&self, per_flow: u64) -> f64 {
+        ratio(self.bad(), self.of.saturating_mul(per_flow))
+    }
+
+    fn shares(&self) -> impl Iterator<Item = f64> + '_ {
+        let of = real(self.of.max(1));
+        self.flows.iter().map(move |flows| real(*flows) / of)
+    }
+}
+
+fn at(counts: &[u64], index: usize) -> u64 {
+    counts.get(index).copied().unwrap_or(0)
+}
+
+fn sum(counts: &[u64]) -> u64 {
+    counts.iter().fold(0, |sum, n| sum.saturating_add(*n))
+}
+
+fn many(counts: &[u64]) -> Outcomes {
+    let mut flows = [0; OUTCOMES];
+    for (flow, count) in flows.iter_mut().zip(counts) {
+        *flow = *count;
+    }
+    Outcomes {
+        flows,
+        of: sum(counts),
+    }
+}
+
+fn two(bad: u64, good: u64) -> Outcomes {
+    many(&[bad, good])
+}
+
+fn alone(bad: u64, of: u64) -> Outcomes {
+    Outcomes { of, ..many(&[bad]) }
+}

@@ -84,12 +84,13 @@ codes! {
         /// and members that were meant to be there. Reply: class, ppm moved, added, removed.
         Seal = 12,
         /// Puts SHADOW on trial. Arguments: share, salt, lease in ms (0 = none), deadline in ms,
-        /// short change id, with bit 32 set if the plan names removed VIPs. `base` must be ACTIVE's
-        /// generation. Payload: none, or a [`TrialPut`] if the trial's flows are to be followed.
+        /// short change id with [`trial_flag`]s. `base` must be ACTIVE's generation. Payload: none, or
+        /// a [`TrialPut`] if the trial's flows are to be followed.
         Trial = 13,
         /// Renews the lease of a trial. Argument: ms.
         Lease = 14,
-        /// Commits the trial: the flip. Argument: user id.
+        /// Commits the trial: the flip. Arguments: user id; 1 = it restores, see
+        /// [`trial_flag::RESTORES`].
         Confirm = 15,
         /// Ends the trial, or goes back to LKG if there is none. Arguments: user id, cause,
         /// 1 = only a trial, never a committed generation, the generation that is meant (0 = any).
@@ -206,6 +207,15 @@ codes! {
         /// K4: a trial has had all the steps that it may have. Detail: how many.
         TooManySteps = 37,
     }
+}
+
+/// Bits of [`Op::Trial`]'s change argument, above the short id.
+pub mod trial_flag {
+    /// The plan names removed VIPs: packets for them are no surprise.
+    pub const REMOVES: u64 = 1 << 32;
+    /// What was committed before a reboot is loaded again. From generation 0, and only from there,
+    /// freeze, latch and velocity let it pass: they hold from before the first flip on.
+    pub const RESTORES: u64 = 1 << 33;
 }
 
 /// A command, in host byte order.

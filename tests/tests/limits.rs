@@ -10,6 +10,7 @@
 use std::time::Duration;
 
 use lb_common::control::{Cause, control_flag};
+use lb_common::guard::trial_flag::{REMOVES, RESTORES};
 use lb_common::guard::{Op, Refusal};
 use lb_common::slot::member_state;
 use lb_tests::bench::{Bench, LIMITS, refusal, shop};
@@ -19,8 +20,6 @@ use lb_userspace::lab::until;
 use zerocopy::IntoBytes;
 
 const SOON: Duration = Duration::from_secs(5);
-/// Room in the change argument of a trial: its plan names removed VIPs.
-const REMOVES: u64 = 1 << 32;
 
 /// SYNs to the shop's VIP from `count` clients, one each, as an interface would bring them.
 fn syns(bench: &Bench, count: u8) {
@@ -76,6 +75,55 @@ fn freezing_stops_forward_and_never_back() {
     );
     bench.kernel.guard.call(Op::Freeze, 0, &[0], &[]).unwrap();
     bench.commit(&shop(4));
+}
+
+/// Freezes and latches.
+fn stop(bench: &Bench) {
+    bench.kernel.guard.call(Op::Freeze, 0, &[1], &[]).unwrap();
+    bench.kernel.guard.call(Op::Ack, 0, &[1], &[]).unwrap();
+}
+
+fn restore(bench: &Bench, change: u64) -> Option<Refusal> {
+    refusal(bench.trial_of(65_536, change | RESTORES, 60_000, 60_000))
+}
+
+fn confirm(bench: &Bench, restores: u64) -> Option<Refusal> {
+    let args = [0, restores];
+    let guard = &bench.kernel.guard;
+    refusal(guard.call(Op::Confirm, bench.active(), &args, &[]))
+}
+
+#[test]
+fn freeze_and_latch_hold_from_before_the_restoring_flip_on() {
+    let bench = Bench::with(Limits {
+        flips: 1,
+        flip_every_ms: 60_000,
+        ..LIMITS
+    });
+    stop(&bench);
+    for attempt in 1..=2 {
+        bench.stage(&bench.image(&shop(2))).unwrap();
+        assert_eq!(refusal(bench.trial(1)), Some(Refusal::Frozen));
+        assert_eq!(restore(&bench, attempt), None, "as often as it takes");
+        assert_eq!(confirm(&bench, 0), Some(Refusal::Frozen));
+        if attempt == 1 {
+            bench.revert().unwrap();
+        }
+    }
+    assert_eq!(confirm(&bench, 1), None);
+    let flags = bench.record().flags;
+    assert_ne!(flags & control_flag::FROZEN, 0);
+    assert_ne!(flags & control_flag::LATCHED, 0);
+
+    // The second flip is none that restores, whatever it says.
+    bench.stage(&bench.image(&shop(3))).unwrap();
+    assert_eq!(restore(&bench, 2), Some(Refusal::Frozen));
+    bench.kernel.guard.call(Op::Freeze, 0, &[0], &[]).unwrap();
+    assert_eq!(restore(&bench, 2), Some(Refusal::Latched));
+    bench.kernel.guard.call(Op::Ack, 0, &[0], &[]).unwrap();
+    assert_eq!(restore(&bench, 2), None);
+    bench.kernel.guard.call(Op::Freeze, 0, &[1], &[]).unwrap();
+    assert_eq!(confirm(&bench, 1), Some(Refusal::Frozen));
 }
 
 #[test]

@@ -63,6 +63,7 @@ fn revert_does_not_lead_to_the_empty_generation() {
 #[test]
 fn an_agent_killed_while_it_restores_is_followed_by_one_that_does() {
     let (_lab, mut instance) = started();
+    instance.expect(&["freeze", "on"], 0).unwrap();
     instance.stop_agent(Signal::SIGKILL).unwrap();
     for after_ms in [100, 150, 200, 225, 250, 275, 300, 350, 400] {
         instance.expect(&["unload", "--yes"], 0).unwrap();
@@ -70,8 +71,13 @@ fn an_agent_killed_while_it_restores_is_followed_by_one_that_does() {
         std::thread::sleep(Duration::from_millis(after_ms));
         agent.signal(Signal::SIGKILL).unwrap();
         agent.wait(SOON).unwrap();
+        if instance.active() == Some(1) {
+            let frozen = instance.status().unwrap()["kernel"]["frozen"].clone();
+            assert_eq!(frozen, true, "killed after {after_ms} ms");
+        }
         instance.start_agent().unwrap();
         assert_eq!(instance.active(), Some(1), "killed after {after_ms} ms");
+        assert_eq!(instance.status().unwrap()["kernel"]["frozen"], true);
         instance.stop_agent(Signal::SIGKILL).unwrap();
     }
 }

@@ -4,6 +4,7 @@ use lb_common::SLOTS;
 use lb_common::control::{Cause, ControlRecord, NO_SLOT, SHARE_ALL, control_flag};
 use lb_common::flow::MAX_CHANGE;
 use lb_common::guard::Refusal;
+use lb_common::guard::trial_flag::{REMOVES, RESTORES};
 use lb_common::invariant::{Class, velocity};
 use lb_common::policy::{HardEvents, Policy};
 use lb_common::slot::slot_state;
@@ -16,19 +17,15 @@ use crate::deadman;
 use crate::maps::HARD_EVENTS;
 
 const NS_PER_MS: u64 = 1_000_000;
-/// Bit of the change argument: the plan names removed VIPs.
-const REMOVES: u64 = 1 << 32;
 
 /// `Op::Trial`.
 #[inline(never)]
 pub fn trial(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     let shadow = shadow(call, slot_state::SEALED, detail)?;
     let record = call.record()?;
-    if record.flags & control_flag::FROZEN != 0 {
-        return Err(Refusal::Frozen);
-    }
-    if record.flags & control_flag::LATCHED != 0 {
-        return Err(Refusal::Latched);
+    let restores = restores(record, call.arg64(4) & RESTORES != 0);
+    if !restores {
+        allowed(record)?;
     }
     stale_base(call, record, detail)?;
     // SAFETY: a map element under the lock.
@@ -66,7 +63,9 @@ pub fn trial(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     }
     let followed = judged_by(call, shadow.slot, detail)?;
     let now = now();
-    spend(policy, now, detail)?;
+    if !restores {
+        spend(policy, now, detail)?;
+    }
     clear_hard_events();
     let evidence = if followed.is_some() {
         control_flag::EVIDENCE
@@ -100,6 +99,25 @@ pub fn due(now: u64, ms: u64) -> u64 {
     } else {
         now.wrapping_add(ms.wrapping_mul(NS_PER_MS))
     }
+}
+
+/// Whether this is the flip that brings back what forwarded before a reboot: it asks to be, and
+/// nothing forwards yet.
+#[inline(always)]
+fn restores(record: &ControlRecord, asked: bool) -> bool {
+    asked && record.active_generation == 0
+}
+
+/// K8, K9: what keeps a trial from beginning.
+#[inline(always)]
+fn allowed(record: &ControlRecord) -> Outcome {
+    if record.flags & control_flag::FROZEN != 0 {
+        return Err(Refusal::Frozen);
+    }
+    if record.flags & control_flag::LATCHED != 0 {
+        return Err(Refusal::Latched);
+    }
+    Ok(())
 }
 
 /// K6: takes one trial out of the bucket.
@@ -183,7 +201,7 @@ pub fn lease(call: &Call<'_>, detail: &mut Detail) -> Outcome {
 #[inline(never)]
 pub fn confirm(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     let record = living(call, detail)?;
-    if record.flags & control_flag::FROZEN != 0 {
+    if record.flags & control_flag::FROZEN != 0 && !restores(record, call.arg(1) != 0) {
         return Err(Refusal::Frozen);
     }
     stale_base(call, record, detail)?;

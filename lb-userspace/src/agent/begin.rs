@@ -41,6 +41,9 @@ impl Engine {
                 ExitCode::Refused,
             );
         }
+        if let Err(why) = self.ready_to_record(bytes.len()) {
+            return not_begun(why, ExitCode::Refused);
+        }
         if let Some(running) = &self.running {
             let spec = running.change.spec();
             return not_begun(
@@ -149,7 +152,12 @@ impl Engine {
             .ok()
             .flatten()
             .ok_or("the kernel's control record cannot be read")?;
-        let highest = record.highest_generation.max(record.shadow_generation);
+        // The journal may have been lost with the kernel's state: what is stored is not written over.
+        let stored = self.store.list().unwrap_or_default();
+        let highest = record
+            .highest_generation
+            .max(record.shadow_generation)
+            .max(stored.last().copied().unwrap_or(0));
         Ok(Spec {
             change: self.ledger.next_change(),
             generation: self.ledger.next_generation(highest),

@@ -1,7 +1,7 @@
 //! What the change's machine wants done, done: each effect against kernel, journal or store.
 
 use lb_common::control::{Cause as KernelCause, SHARE_ALL};
-use lb_common::guard::Op;
+use lb_common::guard::{Op, trial_flag};
 
 use super::engine::Engine;
 use super::hops::target;
@@ -67,20 +67,14 @@ impl Engine {
             .kind
             .is_final()
             .then(|| (entry.generation, entry.kind.clone()));
-        match self.journal.append(entry, Now::read()) {
-            Ok(record) => {
-                self.ledger.add(&record);
-                self.warnings.remove("journal");
+        match self.append(entry) {
+            Ok(()) => {
                 if let Some((Some(generation), kind)) = end {
                     self.note_outcome(generation, kind.as_str());
                 }
                 None
             }
-            Err(error) => {
-                tracing::warn!(%error, "the journal cannot be written");
-                self.warnings.insert("journal", error.to_string());
-                Some(Event::JournalFailed(error.to_string()))
-            }
+            Err(why) => Some(Event::JournalFailed(why)),
         }
     }
 
@@ -237,7 +231,12 @@ impl Engine {
         let millis =
             |span: std::time::Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         let lease = millis(self.setup.policy.lease);
-        let change = Self::short_id(spec.change) | u64::from(running.removes) << 32;
+        let removes = if running.removes {
+            trial_flag::REMOVES
+        } else {
+            0
+        };
+        let change = Self::short_id(spec.change) | removes;
         let args = [share, salt, lease, millis(within), change];
         match self.kernel.guard.call(Op::Trial, spec.base, &args, &[]) {
             Err(KernelError::Refused(refused)) => Event::ArmRefused(refused.to_string()),
@@ -297,6 +296,12 @@ impl Engine {
     }
 
     fn emit(&mut self, progress: Progress) {
+        let same = |last: &Progress| last.text == progress.text;
+        let running = self.running.as_ref();
+        if running.is_some_and(|running| running.last.as_ref().is_some_and(same)) {
+            // A record that can't be written is tried again ten times a second.
+            return;
+        }
         tracing::info!(
             generation = progress.generation,
             state = progress.state,

@@ -4,18 +4,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lb_common::flow::MAX_CHANGE;
 use tokio::sync::mpsc;
 
 use super::Setup;
 use super::hops::Hops;
+use super::records::Records;
 use super::request::Request;
 use super::wire::ApplyEvent;
 use crate::change::Now;
 use crate::change::actor::Actor;
-use crate::change::journal::{Entry, Journal, Kind};
+use crate::change::journal::Kind;
 use crate::change::ledger::Ledger;
 use crate::change::machine::{Change, Effect, Event, KernelView, Progress};
 use crate::change::store::Store;
@@ -55,7 +56,7 @@ pub struct Engine {
     pub(super) runtime: tokio::runtime::Handle,
     pub(super) kernel: Kernel,
     pub(super) hops: Hops,
-    pub(super) journal: Journal,
+    pub(super) records: Records,
     pub(super) ledger: Ledger,
     pub(super) store: Store,
     pub(super) running: Option<Running>,
@@ -65,6 +66,10 @@ pub struct Engine {
     pub(super) active: u64,
     pub(super) warnings: BTreeMap<&'static str, String>,
     pub(super) watchers: Vec<mpsc::Sender<()>>,
+    /// The agent's start is in the journal.
+    pub(super) announced: bool,
+    /// When it was last tried whether the journal can be written.
+    pub(super) tried: Instant,
 }
 
 impl Engine {
@@ -93,6 +98,7 @@ impl Engine {
         self.notice_gone();
         self.step(Event::Tick);
         self.forget_final();
+        self.look_again_sometimes();
     }
 
     /// Gives a change up whose client is gone; one that is on trial goes on.
@@ -132,18 +138,23 @@ impl Engine {
             let actor = Actor::by_uid(record.ended_by);
             self.write_generation(Kind::RolledBack, view.active, actor, body);
         }
+        self.warnings.remove(super::restore::WARNING);
         self.committed = self.stored(view.active);
         self.watch_hops();
     }
 
     /// A change whose end is told and recorded is over.
-    fn forget_final(&mut self) {
-        let over = self.running.as_ref().is_some_and(|running| {
-            running.change.state().is_final() && !running.change.unrecorded()
-        });
-        if over {
+    pub(super) fn forget_final(&mut self) {
+        let recorded = |running: &Running| !running.change.unrecorded();
+        if self.is_over() && self.running.as_ref().is_some_and(recorded) {
             self.running = None;
         }
+    }
+
+    /// Whether the change is over, recorded or not.
+    pub(super) fn is_over(&self) -> bool {
+        let over = |running: &Running| running.change.state().is_final();
+        self.running.as_ref().is_some_and(over)
     }
 
     /// Gives the change an event and does what it wants.
@@ -174,49 +185,6 @@ impl Engine {
     pub(super) fn stored(&self, generation: u64) -> Option<Config> {
         let stored = self.store.load(generation).ok()?;
         Config::from_canonical_json(&stored.canonical).ok()
-    }
-
-    /// A record outside any change; that it can't be written is a warning, not a reason to stop.
-    pub(super) fn write_down(&mut self, kind: Kind, actor: Actor, body: serde_json::Value) {
-        self.append(Entry {
-            kind,
-            change: None,
-            generation: None,
-            actor,
-            why: None,
-            body,
-        });
-    }
-
-    pub(super) fn write_generation(
-        &mut self,
-        kind: Kind,
-        generation: u64,
-        actor: Actor,
-        body: serde_json::Value,
-    ) {
-        let generation = Some(generation);
-        self.append(Entry {
-            kind,
-            change: None,
-            generation,
-            actor,
-            why: None,
-            body,
-        });
-    }
-
-    fn append(&mut self, entry: Entry) {
-        match self.journal.append(entry, Now::read()) {
-            Ok(record) => {
-                self.ledger.add(&record);
-                self.warnings.remove("journal");
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the journal cannot be written");
-                self.warnings.insert("journal", error.to_string());
-            }
-        }
     }
 
     /// The short id of a change: marks the flows born in its new arm.

@@ -3,7 +3,8 @@
 //! - [`engine`]: the loop: requests, the kernel's word, the clock;
 //! - [`request`]: what it is asked; [`begin`]: how a change begins;
 //! - [`effects`]: what the change's machine wants done, done;
-//! - [`start`]: adopting what is pinned, or loading the committed generation after a reboot;
+//! - [`start`]: adopting what is pinned; [`restore`]: loading the committed generation after a reboot;
+//! - [`records`]: the journal, also on a hurt disk; [`recording`]: what is written to it;
 //! - [`hops`]: next hops of backends, resolved and kept fresh;
 //! - [`api`]: HTTP on a Unix socket;
 //! - [`wire`]: what goes over it.
@@ -16,7 +17,10 @@ mod effects;
 mod engine;
 mod hops;
 mod lock;
+mod recording;
+mod records;
 pub mod request;
+mod restore;
 mod start;
 pub mod wire;
 

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::engine::Engine;
 use super::wire::{AgentStatus, Answer, Apply, ApplyEvent, Switch};
 use crate::change::actor::Actor;
-use crate::change::journal::Kind;
+use crate::change::journal::{Entry, Kind};
 use crate::change::machine::{Event, State};
 use crate::exit::ExitCode;
 
@@ -75,6 +75,7 @@ impl Engine {
                 let _ = reply.send(answer);
             }
             Request::Status(reply) => {
+                self.look_again();
                 let _ = reply.send(self.status());
             }
             Request::Hop(changed) => self.hop_changed(&changed),
@@ -94,6 +95,7 @@ impl Engine {
                 "nothing is on trial; `lbguard history` shows how the last change ended",
             );
         };
+        self.look_again();
         self.step(Event::ConfirmRequested {
             by,
             accept_unproven,
@@ -161,10 +163,24 @@ impl Engine {
         if let Err(error) = self.kernel.guard.call(op, 0, &[argument], &[]) {
             return refused(error.to_string());
         }
-        self.write_down(kind, by, body);
+        self.look_again();
+        let entry = Entry {
+            kind,
+            change: None,
+            generation: None,
+            actor: by,
+            why: None,
+            body,
+        };
+        let message = match self.append(entry) {
+            Ok(()) => message.to_owned(),
+            Err(why) => format!(
+                "{message}. In the kernel, not yet in the journal, so that a reboot would undo it: {why}"
+            ),
+        };
         Answer {
             done: true,
-            message: message.to_owned(),
+            message,
             exit: ExitCode::Done.code(),
         }
     }

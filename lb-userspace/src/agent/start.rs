@@ -1,20 +1,17 @@
 //! How an agent starts: it adopts what is pinned, completes the journal from the kernel's state,
 //! and after a reboot loads the last committed generation.
 
-use std::time::Duration;
-
-use anyhow::{Context as _, bail};
-use lb_common::control::SHARE_ALL;
-use lb_common::guard::Op;
+use anyhow::Context as _;
 use serde_json::json;
 
 use super::Setup;
 use super::engine::{Engine, Running};
 use super::hops::Hops;
+use super::records::{Found, Records};
 use super::request::Request;
 use crate::change::Now;
 use crate::change::actor::Actor;
-use crate::change::journal::{Journal, Kind, Repair};
+use crate::change::journal::Kind;
 use crate::change::ledger::Ledger;
 use crate::change::machine::{KernelView, adopt};
 use crate::change::store::Store;
@@ -22,10 +19,6 @@ use crate::kernel::attach;
 use crate::kernel::object::Kernel;
 use crate::kernel::pins::Pins;
 use crate::kernel::size;
-use crate::kernel::stage::{stage, verify};
-
-/// Deadline of the trial that restores the committed generation; it is confirmed at once.
-const RESTORE_WITHIN: Duration = Duration::from_mins(1);
 
 /// Everything up to the first round.
 pub fn engine(
@@ -33,9 +26,9 @@ pub fn engine(
     runtime: tokio::runtime::Handle,
     requests: &std::sync::mpsc::Sender<Request>,
 ) -> anyhow::Result<Engine> {
-    let (journal, opened) = Journal::open(&setup.paths.journal())?;
-    let store = Store::open(setup.paths.generations())?;
-    let ledger = Ledger::of(&opened.records);
+    let (records, found) = Records::open(&setup.paths.journal())?;
+    let (store, unclean) = open_store(setup.paths.generations());
+    let ledger = Ledger::of(&found.records);
     let pins = Pins::new(setup.paths.pin_dir());
     let kernel = load_or_adopt(&setup, &pins)?;
     let hops = Hops::start(&setup.node, &kernel, &runtime, requests.clone())?;
@@ -48,7 +41,7 @@ pub fn engine(
         runtime,
         kernel,
         hops,
-        journal,
+        records,
         ledger,
         store,
         running: None,
@@ -56,25 +49,25 @@ pub fn engine(
         active,
         warnings: std::collections::BTreeMap::new(),
         watchers: Vec::new(),
+        announced: false,
+        tried: std::time::Instant::now(),
     };
     if engine.setup.node.metrics_address.is_some() {
         let text = "agent.toml: metrics_address is not supported by this version";
         engine.warnings.insert("metrics", text.to_owned());
     }
-    engine.report_repair(opened.repair.as_ref());
-    engine.write_down(
-        Kind::AgentStart,
-        Actor::me(),
-        json!({"version": env!("CARGO_PKG_VERSION")}),
-    );
+    engine.warnings.extend(unclean.map(|text| ("store", text)));
+    engine.report(&found);
+    engine.announce();
     if engine.kernel.upgraded {
         tracing::info!("the programs of another version have been replaced where they ran");
         engine.write_down(Kind::Upgraded, Actor::me(), json!({}));
     }
     engine.complete_journal()?;
-    engine.restore_switches()?;
+    engine.doubt(&found);
+    engine.reconcile_switches()?;
     engine.note_policy();
-    engine.restore()?;
+    engine.restore(&found.unverified)?;
     engine.active = engine
         .kernel
         .maps
@@ -95,31 +88,33 @@ fn load_or_adopt(setup: &Setup, pins: &Pins) -> anyhow::Result<Kernel> {
     Kernel::load_pinned(pins, node, limits).context("load the programs")
 }
 
-impl Engine {
-    fn report_repair(&mut self, repair: Option<&Repair>) {
-        let text = match repair {
-            None => return,
-            Some(Repair::Completed) => "the journal's last line lacked its end".to_owned(),
-            Some(Repair::MovedTo(path)) => {
-                format!(
-                    "the journal's last record was torn; its bytes are in {}",
-                    path.display()
-                )
-            }
-        };
-        tracing::warn!("{text}");
-        self.warnings.insert("repair", text);
+/// The store; for reading alone, and why, if its disk takes no writing.
+fn open_store(directory: std::path::PathBuf) -> (Store, Option<String>) {
+    match Store::open(&directory) {
+        Ok(store) => (store, None),
+        Err(error) => {
+            tracing::warn!(%error, "generations cannot be written");
+            (Store::at(directory), Some(error.to_string()))
+        }
     }
+}
 
+impl Engine {
     /// Finishes what the last agent left, by the kernel's word.
-    fn complete_journal(&mut self) -> anyhow::Result<()> {
+    pub(super) fn complete_journal(&mut self) -> anyhow::Result<()> {
         let record = self
             .kernel
             .maps
             .record()?
             .context("the guard has not been started")?;
         let now = Now::read();
-        let adoption = adopt(&self.ledger, KernelView::of(&record, now.boot_ns), now);
+        let view = KernelView::of(&record, now.boot_ns);
+        // An altered journal is not gone on from: its end says nothing about what runs.
+        let adoption = if self.records.altered() {
+            adopt(&Ledger::default(), view, now)
+        } else {
+            adopt(&self.ledger, view, now)
+        };
         if let Some(change) = adoption.change {
             let generation = change.spec().generation;
             let stored = self.store.load(generation).ok();
@@ -142,65 +137,15 @@ impl Engine {
         Ok(())
     }
 
-    /// Freeze and latch hold over a reboot, from before the first flip on.
-    fn restore_switches(&mut self) -> anyhow::Result<()> {
-        if self.active != 0 {
-            return Ok(());
+    /// What an altered journal's end says about freeze and latch is believed if it is on the safe
+    /// side.
+    fn doubt(&mut self, found: &Found) {
+        let mut claims = self.ledger.clone();
+        for record in &found.unverified {
+            claims.add(record);
         }
-        if self.ledger.frozen {
-            let text = "frozen: forward changes are refused (`lbguard freeze off` allows them)";
-            self.warnings.insert("frozen", text.to_owned());
-        }
-        if self.ledger.latched {
-            self.kernel.guard.call(Op::Ack, 0, &[1], &[])?;
-        }
-        Ok(())
-    }
-
-    /// Which policy holds from here on.
-    fn note_policy(&mut self) {
-        let digest = self.setup.policy.digest().to_string();
-        if self.ledger.policy.as_ref() != Some(&digest) {
-            self.write_down(Kind::Policy, Actor::me(), json!({"digest": digest}));
-        }
-    }
-
-    /// After a reboot nothing is pinned: the last committed generation is loaded, and no other.
-    fn restore(&mut self) -> anyhow::Result<()> {
-        let record = self
-            .kernel
-            .maps
-            .record()?
-            .context("the guard has not been started")?;
-        let Some(generation) = self.ledger.committed else {
-            return Ok(());
-        };
-        if record.active_generation != 0 {
-            return Ok(());
-        }
-        let Some(config) = self.stored(generation) else {
-            bail!(
-                "generation {generation} is committed, but {} does not hold it; apply a configuration \
-                 anew",
-                self.setup.paths.generations().display()
-            );
-        };
-        self.hops.resolve(&self.runtime, &self.kernel, &config)?;
-        let image = self.image(&config)?;
-        let sealed = stage(&self.kernel, &image, generation, 0)?;
-        verify(&self.kernel, &image, &sealed)?;
-        let longest = self.setup.policy.confirm_within_max.min(RESTORE_WITHIN);
-        let within = u64::try_from(longest.as_millis()).unwrap_or(1);
-        let args = [u64::from(SHARE_ALL), 0, within, within, 1];
-        self.kernel.guard.call(Op::Trial, 0, &args, &[])?;
-        self.kernel.guard.call(Op::Confirm, 0, &[0], &[])?;
-        if self.ledger.frozen {
-            self.kernel.guard.call(Op::Freeze, 0, &[1], &[])?;
-        }
-        tracing::info!(generation, "restored the committed generation");
-        let body = json!({"restored": true});
-        self.write_generation(Kind::Restored, generation, Actor::me(), body);
-        Ok(())
+        self.ledger.frozen |= claims.frozen;
+        self.ledger.latched |= claims.latched;
     }
 
     /// Attaches the interfaces of agent.toml; those that are attached stay so, and a newer program

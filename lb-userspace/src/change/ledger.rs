@@ -94,7 +94,8 @@ impl Ledger {
         }
         let breaker = Cause::from_body(&record.body).is_some_and(|c| c.kind == CauseKind::Breaker);
         self.latched |= record.kind == Kind::Reverted && breaker;
-        if record.kind == Kind::Committed {
+        let adopted = record.kind == Kind::Adopted && record.change.is_none();
+        if record.kind == Kind::Committed || adopted {
             self.committed = record.generation;
         }
     }

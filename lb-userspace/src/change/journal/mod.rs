@@ -20,7 +20,7 @@ mod scan;
 pub use chain::{Chain, Flaw, GENESIS};
 pub use error::{Bad, JournalError};
 pub use record::{Entry, Kind, Record};
-pub use scan::{Report, Scan, Torn, read, verify};
+pub use scan::{Report, Scan, Torn, read, unverified, verify};
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -141,7 +141,12 @@ impl Journal {
         let _ = head::write(&self.head, &self.chain);
     }
 
-    fn check_usable(&self) -> Result<(), JournalError> {
+    /// Whether a record may be appended to what was opened. Says nothing about room on the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError::Stopped`] and [`JournalError::Moved`]: it has to be opened again.
+    pub fn check_usable(&self) -> Result<(), JournalError> {
         if let Some(cause) = self.stopped.clone() {
             return Err(JournalError::Stopped {
                 path: self.path.clone(),

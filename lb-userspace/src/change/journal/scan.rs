@@ -1,7 +1,7 @@
 //! Reading a journal from its start: record by record, each one checked.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use super::chain::{Chain, Flaw};
@@ -200,6 +200,32 @@ pub fn verify(path: &Path) -> Result<Report, JournalError> {
     Scan::open(path)?
         .finish()
         .map_err(|error| JournalError::io(path, error))
+}
+
+/// What stands behind the first bad place of the journal at `path`, as far as it reads as records
+/// at all. Nothing of it is proven: for telling an operator what may be lost, and for nothing else.
+///
+/// # Errors
+///
+/// Only if it can't be read.
+pub fn unverified(path: &Path, report: &Report) -> Result<Vec<Record>, JournalError> {
+    if report.first_bad.is_none() {
+        return Ok(Vec::new());
+    }
+    let failed = |error| JournalError::io(path, error);
+    let mut file = File::open(path).map_err(failed)?;
+    file.seek(SeekFrom::Start(report.good_bytes))
+        .map_err(failed)?;
+    let mut input = BufReader::new(file);
+    let mut records = Vec::new();
+    loop {
+        let mut line = Vec::new();
+        let mut bounded = input.by_ref().take(LINE_LIMIT);
+        if bounded.read_until(b'\n', &mut line).map_err(failed)? == 0 {
+            return Ok(records);
+        }
+        records.extend(serde_json::from_slice::<Record>(&line));
+    }
 }
 
 /// The good records of the journal at `path`, and the report on all of it.

@@ -117,6 +117,13 @@ fn without_a_change(ledger: &Ledger, view: KernelView) -> Vec<Effect> {
                 body,
             ))]
         }
+        // A journal that was begun anew: a reboot must bring back what forwards.
+        None if view.active != 0 => vec![Effect::Journal(by_hand(
+            Kind::Adopted,
+            view.active,
+            Actor::kernel(),
+            json!({"found": "at the start of the journal"}),
+        ))],
         _ => Vec::new(),
     }
 }

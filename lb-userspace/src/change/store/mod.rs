@@ -162,7 +162,8 @@ impl Store {
         if aside.exists() {
             fs::remove_dir_all(&aside).map_err(&failed)?;
         }
-        fs::create_dir(&aside).map_err(&failed)?;
+        // All the way: the disk may not have taken it when the store was opened.
+        fs::create_dir_all(&aside).map_err(&failed)?;
         write_synced(&aside.join(SERVICES), generation.services.as_bytes())?;
         write_synced(&aside.join(CANONICAL), generation.canonical.as_bytes())?;
         write_synced(&aside.join(META), &meta_bytes(&generation.meta, &aside)?)?;

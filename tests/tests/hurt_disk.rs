@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lb_tests::services;
-use lb_userspace::change::journal::{self, Kind};
+use lb_userspace::change::journal;
 use lb_userspace::lab::{Host, HttpLoop, HttpOptions, Instance, Lab, VIP_V4, until};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
@@ -184,7 +184,10 @@ impl Scene {
         assert_eq!(self.instance.active(), before);
         assert!(!self.instance.on_trial());
         let warnings = self.warnings();
-        assert!(words.iter().any(|word| warnings.contains(word)), "{warnings}");
+        assert!(
+            words.iter().any(|word| warnings.contains(word)),
+            "{warnings}"
+        );
     }
 
     /// A change goes through with no restart before it, and the journal is whole.
@@ -264,7 +267,7 @@ fn a_disk_that_fills_up_during_a_trial_keeps_what_forwards() {
     scene.instance.expect(&["confirm"], 0).unwrap();
     assert_eq!(scene.instance.active(), Some(3));
 
-    scene.instance.try_out(&scene.one(), "1s").unwrap();
+    scene.instance.try_out(&scene.one(), "6s").unwrap();
     scene.fill();
     let over = || (!scene.instance.on_trial()).then_some(());
     until("the deadline", SOON, over).unwrap();
@@ -440,14 +443,7 @@ fn a_disk_that_vanishes_during_a_trial_and_comes_back() {
     let scene = Scene::new();
     scene.instance.try_out(&scene.both(), "60s").unwrap();
     let flags = MsFlags::MS_RDONLY;
-    mount(
-        Some("hole"),
-        &scene.state(),
-        Some("tmpfs"),
-        flags,
-        NOTHING,
-    )
-    .unwrap();
+    mount(Some("hole"), &scene.state(), Some("tmpfs"), flags, NOTHING).unwrap();
     let told = scene.instance.expect(&["confirm"], 3).unwrap();
     assert!(told.contains("not confirmed"), "{told}");
     scene.instance.expect(&["revert"], 0).unwrap();
@@ -461,7 +457,9 @@ fn a_disk_that_vanishes_during_a_trial_and_comes_back() {
 fn ext4(state: &PathBuf) -> Option<PathBuf> {
     let image = state.with_extension("ext4");
     let run = |words: &[&str]| {
-        let done = std::process::Command::new(words[0]).args(&words[1..]).output();
+        let done = std::process::Command::new(words[0])
+            .args(&words[1..])
+            .output();
         done.is_ok_and(|done| done.status.success())
     };
     fs::File::create(&image).unwrap().set_len(16 << 20).unwrap();
@@ -499,17 +497,4 @@ fn a_disk_error_during_a_trial_keeps_what_forwards() {
     assert_eq!(scene.instance.active(), Some(2));
     scene.refuses(&["read-only", "dmesg"]);
     scene.forwards();
-}
-
-#[test]
-fn what_is_recorded_is_bounded() {
-    let scene = Scene::new();
-    let file = scene.instance.write("next.toml", &scene.both()).unwrap();
-    let file = file.to_string_lossy().into_owned();
-    let long = "x".repeat(100_000);
-    let told = scene.instance.expect(&["apply", &file, "-m", &long], 2).unwrap();
-    assert!(told.contains("500"), "{}", &told[..told.len().min(400)]);
-    assert!(told.len() < 2_000, "the reason is not printed back");
-    let (records, _) = journal::read(&scene.journal()).unwrap();
-    assert!(records.iter().filter(|r| r.kind == Kind::Draft).count() == 2);
 }

@@ -9,6 +9,7 @@ use super::wire::{Apply, ApplyEvent};
 use crate::change::Now;
 use crate::change::actor::Actor;
 use crate::change::machine::{Change, Spec};
+use crate::change::reason::reason;
 use crate::check::{check_against, check_bytes, render_findings};
 use crate::config::Config;
 use crate::exit::ExitCode;
@@ -30,6 +31,9 @@ impl Engine {
                 exit: exit.code(),
             });
         };
+        if let Err(why) = reason(&apply.why) {
+            return not_begun(format!("the reason: {why}"), ExitCode::Usage);
+        }
         let pins = Pins::new(self.setup.paths.pin_dir());
         if !pins.exist() {
             let gone = pins.directory().display();
@@ -118,7 +122,7 @@ impl Engine {
             pools: Vec::new(),
         };
         let committed = self.committed.as_ref().unwrap_or(&empty);
-        let (seed, policy) = (self.setup.node.fleet_seed, &self.setup.policy);
+        let (seed, policy) = (self.seed(), &self.setup.policy);
         let plan = Plan::of(committed, config, self.active, seed, policy)
             .map_err(|error| format!("a lookup table cannot be filled: {error}"))?;
         let digest = plan.digest().to_string();

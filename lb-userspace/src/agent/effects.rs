@@ -10,9 +10,9 @@ use crate::change::Now;
 use crate::change::cause::CauseKind;
 use crate::change::golden;
 use crate::change::journal::Entry;
-use crate::change::machine::{Effect, Event, Progress};
-use crate::change::store::{Generation, Meta};
-use crate::config::Digest;
+use crate::change::machine::{Effect, Event, Progress, Spec};
+use crate::change::store::{Generation, Meta, StoreError};
+use crate::config::{Config, Digest};
 use crate::kernel::KernelError;
 use crate::kernel::image::Image;
 use crate::kernel::numbers::Numbers;
@@ -29,12 +29,7 @@ impl Engine {
         match effect {
             Effect::Journal(entry) => self.journal_entry(entry),
             Effect::Check => Some(self.judge_findings()),
-            Effect::Stage => Some(match self.stage() {
-                Ok(digest) => Event::StageDone { digest },
-                Err(KernelError::Refused(refused)) => Event::StageRefused(self.named(&refused)),
-                Err(KernelError::Capacity(why)) => Event::StageRefused(why),
-                Err(error) => Event::StageFailed(error.to_string()),
-            }),
+            Effect::Stage => Some(self.store_and_stage()),
             Effect::RunGolden => Some(match self.run_golden() {
                 Ok(()) => Event::GoldenPassed,
                 Err(why) => Event::GoldenFailed(why),
@@ -125,17 +120,30 @@ impl Engine {
         }
     }
 
-    fn stage(&mut self) -> Result<Digest, KernelError> {
+    fn store_and_stage(&mut self) -> Event {
         let Some(running) = &self.running else {
-            return Err(KernelError::Capacity("there is no change".to_owned()));
+            return Event::StageFailed("there is no change".to_owned());
         };
         let Some(config) = running.config.clone() else {
-            return Err(KernelError::Capacity(
-                "there is no configuration".to_owned(),
-            ));
+            return Event::StageFailed("there is no configuration".to_owned());
         };
         let spec = running.change.spec().clone();
-        let services = String::from_utf8_lossy(&running.services).into_owned();
+        if let Err(error) = self.keep(&spec, &config) {
+            return Event::StoreFailed(error.to_string());
+        }
+        match self.stage(&spec, &config) {
+            Ok(digest) => Event::StageDone { digest },
+            Err(KernelError::Refused(refused)) => Event::StageRefused(self.named(&refused)),
+            Err(KernelError::Capacity(why)) => Event::StageUnfit(why),
+            Err(error) => Event::StageFailed(error.to_string()),
+        }
+    }
+
+    /// Stores a generation.
+    fn keep(&self, spec: &Spec, config: &Config) -> Result<(), StoreError> {
+        let running = self.running.as_ref();
+        let services = running.map_or(&[][..], |running| &running.services);
+        let services = String::from_utf8_lossy(services).into_owned();
         let generation = Generation {
             meta: Meta {
                 generation: spec.generation,
@@ -149,19 +157,20 @@ impl Engine {
             services,
             canonical: config.canonical_json(),
         };
+        self.store.put(&generation)
+    }
+
+    fn stage(&mut self, spec: &Spec, config: &Config) -> Result<Digest, KernelError> {
         // Short ids of changes come round after 15: no flow may still bear one by then.
         if spec.change % SWEEP_EVERY == 0 {
             sweep(&self.kernel)?;
         }
-        self.store
-            .put(&generation)
-            .map_err(|error| KernelError::Capacity(error.to_string()))?;
         let known = self.committed.clone();
-        let unresolved = self.hops.resolve(&self.runtime, &self.kernel, &config)?;
+        let unresolved = self.hops.resolve(&self.runtime, &self.kernel, config)?;
         if !spec.forced {
-            Self::refuse_unresolved(&config, known.as_ref(), &unresolved)?;
+            Self::refuse_unresolved(config, known.as_ref(), &unresolved)?;
         }
-        let image = self.image(&config)?;
+        let image = self.image(config)?;
         let sealed = stage(&self.kernel, &image, spec.generation, spec.base)?;
         verify(&self.kernel, &image, &sealed)?;
         let digest = self.kernel.maps.header(sealed.slot)?.digest;
@@ -173,14 +182,11 @@ impl Engine {
     }
 
     /// The image; backend numbers of removed backends are recycled if there are none left.
-    pub(super) fn image(&self, config: &crate::config::Config) -> Result<Image, KernelError> {
+    pub(super) fn image(&self, config: &Config) -> Result<Image, KernelError> {
         let build = || {
-            Image::build(
-                config,
-                self.setup.node.fleet_seed,
-                &self.kernel.maps,
-                &|pool, backend| self.hops.number(target(pool, backend)),
-            )
+            Image::build(config, self.seed(), &self.kernel.maps, &|pool, backend| {
+                self.hops.number(target(pool, backend))
+            })
         };
         match build() {
             Err(KernelError::Capacity(why)) => {
@@ -239,7 +245,7 @@ impl Engine {
         let change = Self::short_id(spec.change) | removes;
         let args = [share, salt, lease, millis(within), change];
         match self.kernel.guard.call(Op::Trial, spec.base, &args, &[]) {
-            Err(KernelError::Refused(refused)) => Event::ArmRefused(refused.to_string()),
+            Err(KernelError::Refused(refused)) => Event::ArmRefused(refused.reason()),
             Err(error) => Event::ArmFailed(error.to_string()),
             Ok(_) => match self.kernel.maps.record() {
                 Ok(Some(record)) => Event::Armed {
@@ -316,7 +322,7 @@ impl Engine {
 
     /// A refusal with the pool's and backend's names instead of their numbers.
     fn named(&self, refused: &crate::kernel::refusal::Refused) -> String {
-        let text = refused.to_string();
+        let text = refused.reason();
         let Some((pool, backend)) = refused.pool_and_backend() else {
             return text;
         };

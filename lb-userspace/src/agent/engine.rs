@@ -20,7 +20,7 @@ use crate::change::journal::Kind;
 use crate::change::ledger::Ledger;
 use crate::change::machine::{Change, Effect, Event, KernelView, Progress};
 use crate::change::store::Store;
-use crate::config::{Config, Finding};
+use crate::config::{Config, Finding, FleetSeed};
 use crate::kernel::image::Image;
 use crate::kernel::object::Kernel;
 
@@ -185,6 +185,12 @@ impl Engine {
     pub(super) fn stored(&self, generation: u64) -> Option<Config> {
         let stored = self.store.load(generation).ok()?;
         Config::from_canonical_json(&stored.canonical).ok()
+    }
+
+    /// The seed that is loaded. Another one in agent.toml holds from the next load on: tables that
+    /// are filled by it would move every flow.
+    pub(super) fn seed(&self) -> FleetSeed {
+        FleetSeed::loaded(self.kernel.node.fleet_key)
     }
 
     /// The short id of a change: marks the flows born in its new arm.

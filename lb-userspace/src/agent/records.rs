@@ -190,9 +190,7 @@ impl Records {
     }
 }
 
-fn patiently(
-    path: &Path,
-) -> Result<(Journal, crate::change::journal::Opened), JournalError> {
+fn patiently(path: &Path) -> Result<(Journal, crate::change::journal::Opened), JournalError> {
     let begun = std::time::Instant::now();
     loop {
         match Journal::open(path) {
@@ -245,7 +243,10 @@ mod tests {
         assert!(!path.exists(), "none is begun in its place");
         std::fs::write(&path, "").unwrap();
         let another = records.reopen().unwrap_err();
-        assert!(another.contains("moved") || another.contains("altered"), "{another}");
+        assert!(
+            another.contains("moved") || another.contains("altered"),
+            "{another}"
+        );
         std::fs::rename(&aside, &path).unwrap();
         assert_eq!(records.reopen().unwrap().unwrap().records.len(), 2);
         records.append(entry(Kind::AgentStop), Now::read()).unwrap();

@@ -142,7 +142,9 @@ impl Engine {
                 .to_owned(),
         };
         let claims = Ledger::of(unverified);
-        let claimed = claims.committed.filter(|claimed| Some(*claimed) != forwards);
+        let claimed = claims
+            .committed
+            .filter(|claimed| Some(*claimed) != forwards);
         let rest = claimed.map_or_else(String::new, |claimed| {
             format!(
                 "; the altered part names generation {claimed} as committed: `lbguard show {claimed} \

@@ -17,6 +17,7 @@ use crate::change::machine::{KernelView, adopt};
 use crate::change::store::Store;
 use crate::kernel::attach;
 use crate::kernel::object::Kernel;
+use crate::kernel::outdated::differences;
 use crate::kernel::pins::Pins;
 use crate::kernel::size;
 
@@ -56,6 +57,7 @@ pub fn engine(
         let text = "agent.toml: metrics_address is not supported by this version";
         engine.warnings.insert("metrics", text.to_owned());
     }
+    engine.compare_with_loaded();
     engine.warnings.extend(unclean.map(|text| ("store", text)));
     engine.report(&found);
     engine.announce();
@@ -100,6 +102,24 @@ fn open_store(directory: std::path::PathBuf) -> (Store, Option<String>) {
 }
 
 impl Engine {
+    /// What agent.toml says and the kernel does not do.
+    fn compare_with_loaded(&mut self) {
+        let Ok(found) = differences(&self.kernel.node, &self.setup.node) else {
+            return;
+        };
+        if found.is_empty() {
+            return;
+        }
+        let text = format!(
+            "loaded with other values than agent.toml has: {}. They hold from the next load on: \
+             `systemctl stop lbguard`, `lbguard unload`, `systemctl start lbguard`, which interrupts \
+             forwarding: withdraw the route first",
+            found.join("; ")
+        );
+        tracing::warn!("{text}");
+        self.warnings.insert("outdated", text);
+    }
+
     /// Finishes what the last agent left, by the kernel's word.
     pub(super) fn complete_journal(&mut self) -> anyhow::Result<()> {
         let record = self

@@ -49,6 +49,10 @@ causes! {
     Check = "check", "the checks found errors";
     /// The guard in the kernel refused.
     Guard = "guard", "the guard in the kernel refused";
+    /// This host can't carry it: a backend without a next hop, a table that is full.
+    Host = "host", "this host cannot carry it";
+    /// The generation could not be stored.
+    Store = "store", "the generation could not be stored";
     /// Writing the slot failed.
     Stage = "stage", "the slot could not be written";
     /// What the kernel sealed is not what was asked for.
@@ -113,9 +117,11 @@ impl Cause {
 
     /// Exit code of a change that ended with this before any traffic.
     pub fn exit_before_traffic(&self) -> ExitCode {
-        use CauseKind::{Check, Golden, Guard, Operator};
+        use CauseKind::{Check, Golden, Guard, Host, Journal, Operator, Store};
         match self.kind {
-            Check | Guard | Golden | Operator => ExitCode::Refused,
+            Check | Guard | Host | Golden | Operator => ExitCode::Refused,
+            // Nothing goes forward unrecorded: a rule, not a failure.
+            Journal | Store => ExitCode::Refused,
             _ => ExitCode::Internal,
         }
     }

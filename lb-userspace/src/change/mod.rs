@@ -4,6 +4,7 @@
 //! - [`ledger`]: what the journal says when it is added up: which generation is
 //!   committed, what became of each change;
 //! - [`store`]: the content of every generation;
+//! - [`reason`]: why, in the author's words;
 //! - [`machine`]: the states of a change; pure, told the time, does no I/O;
 //! - [`diff`]: what differs between two configurations;
 //! - [`golden`]: what a sealed slot does with packets, before it has any of a client.
@@ -18,6 +19,7 @@ pub mod golden;
 pub mod journal;
 pub mod ledger;
 pub mod machine;
+pub mod reason;
 pub mod store;
 
 use jiff::Timestamp;

@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use super::help;
 use super::values::{self, CanaryShare};
+use crate::change::reason::reason;
 use crate::config::Mac;
 use crate::decap::Prefix;
 
@@ -175,7 +176,7 @@ pub struct ApplyArgs {
     #[arg(value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
     /// Why: one line for the history
-    #[arg(short = 'm', long = "message", value_name = "WHY", value_parser = values::reason)]
+    #[arg(short = 'm', long = "message", value_name = "WHY", value_parser = reason)]
     pub why: String,
     /// Only if the change does what this plan says (`lbguard plan` prints the digest)
     #[arg(long, value_name = "DIGEST")]

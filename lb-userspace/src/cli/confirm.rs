@@ -17,7 +17,7 @@ pub fn run(context: &Context, args: &ConfirmArgs) -> Result<ExitCode, CliError> 
         return Err(CliError::new(code, answer.message));
     }
     if !context.json {
-        out::print(&format!("{}\n", answer.message))?;
+        out::sentences(&format!("{}\n", answer.message), &[])?;
     }
     Ok(code)
 }

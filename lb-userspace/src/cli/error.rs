@@ -1,7 +1,6 @@
 //! The one way a command fails: what happened, the way out, and the exit code.
 
 use std::fmt;
-use std::io::Write;
 
 use crate::exit::ExitCode;
 
@@ -60,7 +59,7 @@ impl CliError {
     /// Prints the error on standard error. A closed standard error is ignored:
     /// the exit code still says it.
     pub fn report(&self) {
-        let _ = writeln!(std::io::stderr().lock(), "lbguard: {self}");
+        super::out::note(&self.to_string());
     }
 }
 

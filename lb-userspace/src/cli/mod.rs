@@ -98,9 +98,23 @@ fn absolute(path: Option<&Path>) -> Result<Option<std::path::PathBuf>, CliError>
 pub fn main() -> std::process::ExitCode {
     let code = match Cli::try_parse() {
         Ok(cli) => run(&cli),
-        Err(error) => refuse(&error),
+        Err(error) => refuse(&shortened(error)),
     };
     code.into()
+}
+
+/// The error without most of a long value, which would push what is wrong with it off the screen.
+fn shortened(mut error: clap::Error) -> clap::Error {
+    use clap::error::{ContextKind, ContextValue};
+    const SHOWN: usize = 60;
+    if let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue)
+        && value.chars().count() > SHOWN
+    {
+        let start: String = value.chars().take(SHOWN).collect();
+        let value = ContextValue::String(format!("{start}..."));
+        error.insert(ContextKind::InvalidValue, value);
+    }
+    error
 }
 
 /// Help and version are answers (exit 0), all else that clap says is usage.

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use serde::Serialize;
 
 use super::CliError;
+use super::render::fitted;
 
 /// Writes text; `lbguard history | head` ends quietly when `head` has enough.
 ///
@@ -33,9 +34,22 @@ pub fn json_line<T: Serialize>(value: &T) -> Result<(), CliError> {
     print(&line)
 }
 
+/// Writes sentences: broken at 80 columns on a terminal, further lines indented behind the first of
+/// `marks` that a line has.
+///
+/// # Errors
+///
+/// As [`print`].
+pub fn sentences(text: &str, marks: &[&str]) -> Result<(), CliError> {
+    print(&fitted(text, marks, io::stdout().is_terminal()))
+}
+
 /// A remark on standard error, which a closed standard error may swallow.
 pub fn note(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "lbguard: {text}");
+    let text = format!("lbguard: {text}\n");
+    let marks = ["lbguard: ", "way out: "];
+    let text = fitted(&text, &marks, io::stderr().is_terminal());
+    let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// Colours are for people: a terminal, and nobody who said no.

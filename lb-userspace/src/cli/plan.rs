@@ -6,7 +6,7 @@ use super::args::PlanArgs;
 use super::past::Past;
 use super::{CliError, Context, node, out};
 use crate::check::{check_file, render_findings};
-use crate::config::{Config, NodeConfig, Policy};
+use crate::config::{Config, FleetSeed, NodeConfig, Policy};
 use crate::exit::ExitCode;
 use crate::kernel::maps::Maps;
 use crate::kernel::pins::Pins;
@@ -27,8 +27,14 @@ pub fn run(context: &Context, args: &PlanArgs) -> Result<ExitCode, CliError> {
                 .way_out("`lbguard check` shows every finding"),
         );
     };
-    let (base, committed) = committed(context, &Pins::new(paths.pin_dir()))?;
-    let plan = Plan::of(&committed, config, base, node.fleet_seed, &policy)
+    let maps = Maps::open(&Pins::new(paths.pin_dir())).ok();
+    let (base, committed) = committed(context, maps.as_ref())?;
+    // What is loaded keeps its seed, whatever agent.toml says by now.
+    let loaded = maps.and_then(|maps| maps.node().ok());
+    let seed = loaded.map_or(node.fleet_seed, |loaded| {
+        FleetSeed::loaded(loaded.fleet_key)
+    });
+    let plan = Plan::of(&committed, config, base, seed, &policy)
         .map_err(|error| CliError::internal(format!("a lookup table cannot be filled: {error}")))?;
     if context.json {
         out::json_line(
@@ -45,12 +51,10 @@ pub fn run(context: &Context, args: &PlanArgs) -> Result<ExitCode, CliError> {
 }
 
 /// What forwards: by the pins, else by the journal.
-fn committed(context: &Context, pins: &Pins) -> Result<(u64, Config), CliError> {
+fn committed(context: &Context, maps: Option<&Maps>) -> Result<(u64, Config), CliError> {
     let past = Past::read(context)?;
-    let active = Maps::open(pins)
-        .and_then(|maps| maps.record())
-        .ok()
-        .flatten()
+    let active = maps
+        .and_then(|maps| maps.record().ok().flatten())
         .map(|record| record.active_generation);
     let base = active.or(past.ledger.committed).unwrap_or(0);
     if base == 0 {

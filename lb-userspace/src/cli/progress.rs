@@ -30,13 +30,14 @@ impl Follower {
         self.clear();
         match event {
             ApplyEvent::Findings { text, .. } => out::print(text),
-            ApplyEvent::Sealed(sealed) => out::print(&sealed_text(sealed)),
+            ApplyEvent::Sealed(sealed) => out::sentences(&sealed_text(sealed), &["sealed      "]),
             ApplyEvent::NotBegun { .. } => Ok(()),
             ApplyEvent::Progress(progress) => {
                 self.deadline_ns = progress.deadline_ns;
                 let generation = progress.generation;
                 let (state, text) = (&progress.state, &progress.text);
-                out::print(&format!("generation {generation}  {state:<10}  {text}\n"))
+                let label = format!("generation {generation}  {state:<10}  ");
+                out::sentences(&format!("{label}{text}\n"), &[&label])
             }
         }
     }

@@ -72,6 +72,35 @@ impl Page {
     }
 }
 
+/// A message for a terminal: each line is broken before column 80, further lines are indented as
+/// far as the line's label, its beginning up to the first of `marks`. Lines that fit stay as they
+/// are, and so does a text that goes elsewhere than to a terminal.
+pub fn fitted(text: &str, marks: &[&str], terminal: bool) -> String {
+    if !terminal {
+        return text.to_owned();
+    }
+    let fit = |line: &str| {
+        if line.chars().count() < WIDTH {
+            return line.to_owned();
+        }
+        let (label, words) = split_label(line, marks);
+        wrapped(label, words).join("\n")
+    };
+    text.split('\n').map(fit).collect::<Vec<_>>().join("\n")
+}
+
+/// The longest label that a mark ends; without one, the line's own indentation.
+fn split_label<'a>(line: &'a str, marks: &[&str]) -> (&'a str, &'a str) {
+    let indented = line.len().saturating_sub(line.trim_start().len());
+    let end = marks
+        .iter()
+        .filter_map(|mark| Some(line.find(mark)?.saturating_add(mark.len())))
+        .filter(|end| *end < WIDTH / 2)
+        .max()
+        .unwrap_or(indented);
+    line.split_at_checked(end).unwrap_or(("", line))
+}
+
 fn wrapped(label: &str, words: &str) -> Vec<String> {
     let indent = label.chars().count();
     let mut lines = Vec::new();
@@ -120,6 +149,19 @@ mod tests {
         assert!(lines[1].starts_with("       word"), "{text}");
         assert_eq!(text.matches("word").count(), 40);
         assert!(text.contains(&"y".repeat(100)));
+    }
+
+    #[test]
+    fn messages_fit_a_terminal_and_keep_their_lines() {
+        let text = format!("lbguard: {}\n  way out: short\n", "word ".repeat(30).trim());
+        let shown = fitted(&text, &["lbguard: ", "way out: "], true);
+        let lines: Vec<&str> = shown.lines().collect();
+        assert_eq!(lines.len(), 3, "{shown}");
+        assert!(lines[1].starts_with("         word"), "{shown}");
+        assert!(lines.iter().all(|line| line.len() <= 80), "{shown}");
+        assert_eq!(lines[2], "  way out: short");
+        assert!(shown.ends_with('\n'));
+        assert_eq!(fitted(&text, &[], false), text);
     }
 
     #[test]

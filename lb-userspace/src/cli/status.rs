@@ -1,16 +1,21 @@
 //! `lbguard status`: what is in force, on trial and attached. Works on the pins alone.
 
 use std::fmt::Write as _;
+use std::io::IsTerminal as _;
 
 use serde_json::json;
 
 use super::args::StatusArgs;
+use super::render::fitted;
 use super::{CliError, Context, client, node, out};
 use crate::agent::wire::AgentStatus;
 use crate::exit::ExitCode;
 use crate::kernel::maps::Maps;
 use crate::kernel::pins::Pins;
 use crate::kernel::readout::{self, KernelOut, SlotOut};
+
+/// How the line of a warning begins.
+const WARNING: &str = "warning     ";
 
 /// Reads the kernel, then asks the agent, if there is one.
 pub fn run(context: &Context, _args: &StatusArgs) -> Result<ExitCode, CliError> {
@@ -30,9 +35,18 @@ pub fn run(context: &Context, _args: &StatusArgs) -> Result<ExitCode, CliError> 
             "pins": pins.directory(),
         }))?;
     } else {
-        out::print(&text(&kernel, agent.as_ref(), &interfaces))?;
+        let text = text(&kernel, agent.as_ref(), &interfaces);
+        let terminal = std::io::stdout().is_terminal();
+        let shown: String = text.lines().map(|line| row(line, terminal)).collect();
+        out::print(&shown)?;
     }
     Ok(ExitCode::Done)
+}
+
+/// Tables stay as they are; a warning is broken like a sentence.
+fn row(line: &str, terminal: bool) -> String {
+    let terminal = terminal && line.starts_with(WARNING);
+    format!("{}\n", fitted(line, &[WARNING], terminal))
 }
 
 // Writing to a String can't fail, here and below.
@@ -81,7 +95,7 @@ fn text(kernel: &KernelOut, agent: Option<&AgentStatus>, interfaces: &[String]) 
         Some(agent) => {
             let _ = writeln!(text, "agent       running, process {}", agent.pid);
             for warning in &agent.warnings {
-                let _ = writeln!(text, "warning     {warning}");
+                let _ = writeln!(text, "{WARNING}{warning}");
             }
         }
         None if interfaces.is_empty() => text.push_str("agent       not running\n"),

@@ -44,7 +44,7 @@ fn tell(context: &Context, answer: &Answer) -> Result<ExitCode, CliError> {
         return Err(CliError::new(code, &answer.message));
     }
     if !context.json {
-        out::print(&format!("{}\n", answer.message))?;
+        out::sentences(&format!("{}\n", answer.message), &[])?;
     }
     Ok(code)
 }

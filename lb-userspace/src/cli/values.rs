@@ -63,19 +63,6 @@ pub fn span(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Text that says something: blank is refused, and so are control characters,
-/// which would forge lines in the history.
-pub fn reason(text: &str) -> Result<String, String> {
-    let text = text.trim();
-    if text.is_empty() {
-        return Err("say why, in a few words: it is what the next person on call reads".to_owned());
-    }
-    if text.chars().any(char::is_control) {
-        return Err("one line, without control characters".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,12 +99,9 @@ mod tests {
     }
 
     #[test]
-    fn spans_and_reasons() {
+    fn spans() {
         assert_eq!(span("2m").unwrap(), Duration::from_mins(2));
         assert!(span("0s").is_err());
         assert!(span("soon").unwrap_err().contains("90s"));
-        assert_eq!(reason("  add web-3 ").unwrap(), "add web-3");
-        assert!(reason(" ").is_err());
-        assert!(reason("a\nb").is_err());
     }
 }

@@ -127,6 +127,11 @@ impl FleetSeed {
         Self(u64::from_le_bytes(head))
     }
 
+    /// The seed that a kernel side was loaded with.
+    pub const fn loaded(bits: u64) -> Self {
+        Self(bits)
+    }
+
     /// The 64 bits.
     pub const fn get(self) -> u64 {
         self.0

@@ -12,6 +12,7 @@ mod link;
 pub mod maps;
 pub mod numbers;
 pub mod object;
+pub mod outdated;
 pub mod pins;
 pub mod probe;
 pub mod readout;

@@ -5,7 +5,7 @@ use lb_common::guard::{Op, Refusal};
 
 /// What the guard refused, and with which numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the kernel guard refused {}: {}", .op.name(), sentence(*.refusal, .detail))]
+#[error("the kernel guard refused {}", self.reason())]
 pub struct Refused {
     /// What was asked.
     pub op: Op,
@@ -16,6 +16,15 @@ pub struct Refused {
 }
 
 impl Refused {
+    /// The command and the sentence, for those who say by themselves that the guard refused.
+    pub fn reason(&self) -> String {
+        format!(
+            "{}: {}",
+            self.op.name(),
+            sentence(self.refusal, &self.detail)
+        )
+    }
+
     /// Pool number, and backend number in it, that the refusal is about.
     pub fn pool_and_backend(&self) -> Option<(u16, Option<u32>)> {
         let pool = u16::try_from(self.detail[0]).ok()?;

@@ -340,3 +340,31 @@ fn without_a_readable_head_file_the_journal_still_opens_and_the_head_is_made_ane
         assert_eq!(head::read(&path).as_ref(), Some(journal.end()));
     }
 }
+
+#[test]
+fn a_wall_clock_that_jumps_is_written_down_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal.jsonl");
+    let (mut journal, _) = Journal::open(&path).unwrap();
+    let seconds = [
+        1_790_000_000,
+        0,
+        4_000_000_000,
+        -3_000_000_000,
+        1_790_000_001,
+    ];
+    for (number, second) in (1u64..).zip(seconds) {
+        let now = Now {
+            boot_ns: number,
+            wall: jiff::Timestamp::from_second(second).unwrap(),
+        };
+        journal
+            .append(entry(Kind::Draft, number, "x"), now)
+            .unwrap();
+    }
+    drop(journal);
+    let (_, opened) = Journal::open(&path).unwrap();
+    let read: Vec<i64> = opened.records.iter().map(|r| r.time.as_second()).collect();
+    assert_eq!(read, seconds);
+    assert!(verify(&path).unwrap().first_bad.is_none());
+}

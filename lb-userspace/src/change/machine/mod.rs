@@ -136,7 +136,7 @@ impl Change {
 
     /// Results of the effects, in the order in which a good change meets them.
     fn answered(&mut self, event: Event, now: Now) -> Vec<Effect> {
-        use CauseKind::{Arm, Check, Digest, Golden, Guard, Stage};
+        use CauseKind::{Arm, Check, Digest, Golden, Guard, Host, Stage, Store};
         match (&self.state, event) {
             (State::Draft, Event::CheckPassed) => self.checked(),
             (State::Draft, Event::CheckFailed(why)) => self.reject(Cause::new(Check, why)),
@@ -145,6 +145,8 @@ impl Change {
             }
             (State::Validated, Event::StageDone { .. }) => self.staged(),
             (State::Validated, Event::StageRefused(why)) => self.reject(Cause::new(Guard, why)),
+            (State::Validated, Event::StageUnfit(why)) => self.reject(Cause::new(Host, why)),
+            (State::Validated, Event::StoreFailed(why)) => self.abort(Cause::new(Store, why)),
             (State::Validated, Event::StageFailed(why)) => self.abort(Cause::new(Stage, why)),
             (State::Staged, Event::GoldenPassed) => self.tested(now),
             (State::Staged, Event::GoldenFailed(why)) => self.abort(Cause::new(Golden, why)),

@@ -157,6 +157,10 @@ pub enum Event {
     },
     /// The guard refused to write or seal the slot.
     StageRefused(String),
+    /// This host can't carry it, which the agent has found without asking the guard.
+    StageUnfit(String),
+    /// The generation could not be stored.
+    StoreFailed(String),
     /// Something else failed while writing the slot.
     StageFailed(String),
     /// All golden packets came out right.

@@ -1,6 +1,7 @@
 //! Scenarios, one promise each.
 
 mod adoption;
+mod clock;
 mod road;
 mod view;
 mod with_evidence;

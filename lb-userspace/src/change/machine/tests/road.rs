@@ -83,6 +83,16 @@ fn what_fails_before_traffic_is_refused_or_aborted_and_gives_the_slot_back() {
             ExitCode::Refused,
         ),
         (
+            vec![Event::CheckPassed, Event::StageUnfit("no next hop".into())],
+            CauseKind::Host,
+            ExitCode::Refused,
+        ),
+        (
+            vec![Event::CheckPassed, Event::StoreFailed("full".into())],
+            CauseKind::Store,
+            ExitCode::Refused,
+        ),
+        (
             vec![Event::CheckPassed, Event::StageFailed("x".into())],
             CauseKind::Stage,
             ExitCode::Internal,
@@ -100,7 +110,7 @@ fn what_fails_before_traffic_is_refused_or_aborted_and_gives_the_slot_back() {
         (
             vec![Event::CheckPassed, Event::JournalFailed("full".into())],
             CauseKind::Journal,
-            ExitCode::Internal,
+            ExitCode::Refused,
         ),
         (
             vec![Event::RevertRequested { by: operator() }],

@@ -9,7 +9,7 @@ use crate::exit::ExitCode;
 
 fn any_event(rng: &mut Rng, now_ns: u64) -> Event {
     let text = || "x".to_owned();
-    match rng.below(24) {
+    match rng.below(26) {
         0 => Event::CheckPassed,
         1 => Event::CheckFailed(text()),
         2 => Event::StageDone {
@@ -41,6 +41,8 @@ fn any_event(rng: &mut Rng, now_ns: u64) -> Event {
         20 => Event::Verdict(Verdict::Pass),
         21 => Event::Verdict(Verdict::Inconclusive(text())),
         22 => Event::CancelRequested,
+        23 => Event::StageUnfit(text()),
+        24 => Event::StoreFailed(text()),
         _ => Event::Tick,
     }
 }

@@ -162,7 +162,7 @@ impl Engine {
 
     fn stage(&mut self, spec: &Spec, config: &Config) -> Result<Digest, KernelError> {
         // Short ids of changes come round after 15: no flow may still bear one by then.
-        if spec.change % SWEEP_EVERY == 0 {
+        if spec.change.is_multiple_of(SWEEP_EVERY) {
             sweep(&self.kernel)?;
         }
         let known = self.committed.clone();

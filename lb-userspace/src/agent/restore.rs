@@ -91,7 +91,7 @@ impl Engine {
             }
             None => "nothing is forwarded".to_owned(),
         };
-        self.tell(format!(
+        self.tell(&format!(
             "generation {committed} was committed, but cannot be restored ({why}): {instead}; \
              `lbguard apply` the right configuration"
         ));
@@ -152,15 +152,15 @@ impl Engine {
                  applies it"
             )
         });
-        self.tell(format!("{now}{rest}"));
+        self.tell(&format!("{now}{rest}"));
     }
 
-    fn tell(&mut self, text: String) {
+    fn tell(&mut self, text: &str) {
         tracing::warn!("{text}");
         let told = self.warnings.entry(WARNING).or_default();
         if !told.is_empty() {
             told.push_str(". ");
         }
-        told.push_str(&text);
+        told.push_str(text);
     }
 }

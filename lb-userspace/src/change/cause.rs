@@ -119,9 +119,8 @@ impl Cause {
     pub fn exit_before_traffic(&self) -> ExitCode {
         use CauseKind::{Check, Golden, Guard, Host, Journal, Operator, Store};
         match self.kind {
-            Check | Guard | Host | Golden | Operator => ExitCode::Refused,
-            // Nothing goes forward unrecorded: a rule, not a failure.
-            Journal | Store => ExitCode::Refused,
+            // Nothing goes forward unrecorded is a rule: not to be able to record is no failure of ours.
+            Check | Guard | Host | Golden | Operator | Journal | Store => ExitCode::Refused,
             _ => ExitCode::Internal,
         }
     }

@@ -5,7 +5,8 @@
 //! configuration to a candidate. Both are pure: no file, no clock, no kernel.
 //!
 //! A finding that is an error refuses the file. The caller may pass over those whose rule is
-//! forceable (`--force-unsafe`): the report then still has a `config`.
+//! forceable (`--force-unsafe`), which is why the report of a well-formed file has a `config`
+//! whatever else was found.
 
 mod addresses;
 mod against;
@@ -40,8 +41,8 @@ pub use rules::SENSE_RULES;
 /// What a check found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// The configuration, if one could be built: there is no finding, or none that is an error
-    /// and cannot be forced. Ask [`Report::refused`] before using it.
+    /// The configuration, if one could be built: the file is well formed. It may break rules all
+    /// the same: ask [`Report::refused`] before using it.
     #[serde(skip)]
     pub config: Option<Config>,
     /// What is wrong or doubtful, by line; at most [`crate::config::MAX_FINDINGS`].

@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn messages_fit_a_terminal_and_keep_their_lines() {
-        let text = format!("lbguard: {}\n  way out: short\n", "word ".repeat(30).trim());
+        let text = format!("lbguard: {}\n  way out: short\n", "word ".repeat(25).trim());
         let shown = fitted(&text, &["lbguard: ", "way out: "], true);
         let lines: Vec<&str> = shown.lines().collect();
         assert_eq!(lines.len(), 3, "{shown}");

@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(same, Vec::<String>::new());
         let other = agent(
             "two and a half dozen",
-            "encap_source_v6 = \"fd00::/64\"\n[tables]\nvips = 2048\nflows = 1048577\n",
+            "encap_source_v6 = \"fd00::/64\"\n[tables]\nvips = 2048\nflows = 2097152\n",
         );
         let mut other = differences(&loaded, &other).unwrap();
         other.sort();
@@ -128,7 +128,7 @@ mod tests {
             [
                 "encap_source_v6 is none, agent.toml says fd00::/64",
                 "fleet_seed differs",
-                "tables.flows is 1048576, agent.toml says 1048577",
+                "tables.flows is 1048576, agent.toml says 2097152",
                 "tables.vips is 1024, agent.toml says 2048",
             ]
         );

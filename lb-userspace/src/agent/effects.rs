@@ -1,9 +1,13 @@
 //! What the change's machine wants done, done: each effect against kernel, journal or store.
 
-use lb_common::control::{Cause as KernelCause, SHARE_ALL};
+use std::time::Duration;
+
+use lb_common::control::{Cause as KernelCause, SHARE_ALL, control_flag};
+use lb_common::flow::MAX_CHANGE;
 use lb_common::guard::{Op, trial_flag};
 
 use super::engine::Engine;
+use super::evidence::payload;
 use super::hops::target;
 use super::wire::ApplyEvent;
 use crate::change::Now;
@@ -18,8 +22,6 @@ use crate::kernel::image::Image;
 use crate::kernel::numbers::Numbers;
 use crate::kernel::stage::{recycle, stage, sweep, verify};
 
-/// Changes after which the flow table is swept.
-const SWEEP_EVERY: u64 = 7;
 /// Generations kept on disk.
 const KEPT: usize = 100;
 
@@ -161,10 +163,7 @@ impl Engine {
     }
 
     fn stage(&mut self, spec: &Spec, config: &Config) -> Result<Digest, KernelError> {
-        // Short ids of changes come round after 15: no flow may still bear one by then.
-        if spec.change.is_multiple_of(SWEEP_EVERY) {
-            sweep(&self.kernel)?;
-        }
+        self.settle_flows(spec.change)?;
         let known = self.committed.clone();
         let unresolved = self.hops.resolve(&self.runtime, &self.kernel, config)?;
         if !spec.forced {
@@ -179,6 +178,17 @@ impl Engine {
             running.image = Some(image);
         }
         Ok(Digest(digest))
+    }
+
+    /// Short ids of changes come round: no flow may bear one that is given away again. A change may end
+    /// before it gets here, so what counts is which was the last that swept.
+    fn settle_flows(&mut self, change: u64) -> Result<(), KernelError> {
+        let lap = Some(change / u64::from(MAX_CHANGE));
+        if self.swept != lap {
+            sweep(&self.kernel)?;
+            self.swept = lap;
+        }
+        Ok(())
     }
 
     /// The image; backend numbers of removed backends are recycled if there are none left.
@@ -224,36 +234,53 @@ impl Engine {
         }
     }
 
-    fn arm(&mut self, share_ppm: u32, within: std::time::Duration) -> Event {
+    fn arm(&mut self, share_ppm: u32, within: Duration) -> Event {
+        match self.try_arm(share_ppm, within) {
+            Err(KernelError::Refused(refused)) => Event::ArmRefused(refused.reason()),
+            Err(error) => Event::ArmFailed(error.to_string()),
+            Ok(deadline_ns) => {
+                self.begin_step(share_ppm);
+                Event::Armed { deadline_ns }
+            }
+        }
+    }
+
+    /// Arms the trial, or moves it to its next step; the kernel's deadline, boot-clock ns.
+    fn try_arm(&mut self, share_ppm: u32, within: Duration) -> Result<u64, KernelError> {
+        let on_trial = self.kernel.maps.record()?.is_some_and(|record| {
+            let mine = self.running.as_ref().map(|r| r.change.spec().generation);
+            record.flags & control_flag::TRIAL != 0 && Some(record.shadow_generation) == mine
+        });
+        if !on_trial {
+            self.prepare_evidence()?;
+        }
         let Some(running) = &self.running else {
-            return Event::ArmFailed("no change".to_owned());
+            return Err(KernelError::Capacity("there is no change".to_owned()));
         };
         let spec = running.change.spec();
         let share = (u64::from(share_ppm) * u64::from(SHARE_ALL) / 1_000_000).max(1);
-        let salt = match crate::sys::random_u64() {
-            Ok(salt) => salt,
-            Err(error) => return Event::ArmFailed(error.to_string()),
-        };
-        let millis =
-            |span: std::time::Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        let lease = millis(self.setup.policy.lease);
-        let removes = if running.removes {
-            trial_flag::REMOVES
+        let salt = crate::sys::random_u64().map_err(|e| KernelError::io("draw a salt", e))?;
+        let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        let put = self.judged_by_kernel(share_ppm);
+        let guard = &self.kernel.guard;
+        if on_trial {
+            let args = [share, salt, millis(within)];
+            guard.call(Op::Step, spec.base, &args, payload(put.as_ref()))?;
         } else {
-            0
-        };
-        let change = Self::short_id(spec.change) | removes;
-        let args = [share, salt, lease, millis(within), change];
-        match self.kernel.guard.call(Op::Trial, spec.base, &args, &[]) {
-            Err(KernelError::Refused(refused)) => Event::ArmRefused(refused.reason()),
-            Err(error) => Event::ArmFailed(error.to_string()),
-            Ok(_) => match self.kernel.maps.record() {
-                Ok(Some(record)) => Event::Armed {
-                    deadline_ns: record.deadline_ns,
-                },
-                _ => Event::ArmFailed("the control record cannot be read".to_owned()),
-            },
+            let lease = millis(self.setup.policy.lease);
+            let removes = if running.removes {
+                trial_flag::REMOVES
+            } else {
+                0
+            };
+            let change = Self::short_id(spec.change) | removes;
+            let args = [share, salt, lease, millis(within), change];
+            guard.call(Op::Trial, spec.base, &args, payload(put.as_ref()))?;
         }
+        let record = self.kernel.maps.record()?;
+        record
+            .map(|record| record.deadline_ns)
+            .ok_or_else(|| KernelError::NoAnswer("the control record is gone".to_owned()))
     }
 
     /// Once a third of the lease is used up: each renewal publishes a record.

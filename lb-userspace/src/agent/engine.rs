@@ -10,6 +10,7 @@ use lb_common::flow::MAX_CHANGE;
 use tokio::sync::mpsc;
 
 use super::Setup;
+use super::evidence::Evidence;
 use super::hops::Hops;
 use super::records::Records;
 use super::request::Request;
@@ -38,6 +39,7 @@ pub(super) struct Running {
     pub last: Option<Progress>,
     pub cancelled: bool,
     pub lease_renewed_ns: u64,
+    pub evidence: Option<Evidence>,
     /// The plan that was looked at removes VIPs: packets for them are no surprise.
     pub removes: bool,
 }
@@ -64,6 +66,8 @@ pub struct Engine {
     pub(super) committed: Option<Config>,
     /// ACTIVE's generation as last seen.
     pub(super) active: u64,
+    /// Which lap of short ids the flow table was swept for.
+    pub(super) swept: Option<u64>,
     pub(super) warnings: BTreeMap<&'static str, String>,
     pub(super) watchers: Vec<mpsc::Sender<()>>,
     /// The agent's start is in the journal.
@@ -96,6 +100,8 @@ impl Engine {
     fn round(&mut self) {
         self.observe();
         self.notice_gone();
+        self.judge();
+        // Renews the lease, so it is the last act of a completed round: a judge that hangs lets it lapse.
         self.step(Event::Tick);
         self.forget_final();
         self.look_again_sometimes();

@@ -5,6 +5,7 @@
 //! - [`effects`]: what the change's machine wants done, done;
 //! - [`start`]: adopting what is pinned; [`restore`]: loading the committed generation after a reboot;
 //! - [`records`]: the journal, also on a hurt disk; [`recording`]: what is written to it;
+//! - [`evidence`]: a trial judged on its traffic;
 //! - [`hops`]: next hops of backends, resolved and kept fresh;
 //! - [`api`]: HTTP on a Unix socket;
 //! - [`wire`]: what goes over it.
@@ -15,6 +16,7 @@ pub mod api;
 mod begin;
 mod effects;
 mod engine;
+mod evidence;
 mod hops;
 mod lock;
 mod recording;

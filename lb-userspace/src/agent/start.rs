@@ -48,6 +48,7 @@ pub fn engine(
         running: None,
         committed: None,
         active,
+        swept: None,
         warnings: std::collections::BTreeMap::new(),
         watchers: Vec::new(),
         announced: false,
@@ -150,6 +151,7 @@ impl Engine {
                 last: None,
                 cancelled: false,
                 lease_renewed_ns: 0,
+                evidence: None,
                 removes: false,
             });
         }

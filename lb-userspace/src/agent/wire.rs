@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::change::machine::Progress;
+use crate::evidence::finding::Finding;
+use crate::evidence::report::{Judgement, Round, StratumReport, VipReport};
 
 /// Header that carries an [`Apply`] as JSON; the body is the file.
 pub const APPLY_HEADER: &str = "x-lbguard-apply";
@@ -18,6 +20,9 @@ pub struct Apply {
     pub share_ppm: Option<u32>,
     /// Time to confirm in, ms; `None` = by policy.
     pub confirm_within_ms: Option<u64>,
+    /// Commit when the evidence passes, without a person.
+    #[serde(default)]
+    pub confirm_auto: bool,
     /// Pass over findings that can be forced.
     pub force_unsafe: bool,
     /// Digest of the plan that was looked at; anything else is refused.
@@ -39,6 +44,8 @@ pub enum ApplyEvent {
     Sealed(crate::kernel::stage::Sealed),
     /// A step.
     Progress(Progress),
+    /// A round of judgement.
+    Evidence(EvidenceLine),
     /// The change was not begun.
     NotBegun {
         /// Why not, and the way out.
@@ -46,6 +53,130 @@ pub enum ApplyEvent {
         /// Exit code of `apply`.
         exit: u8,
     },
+}
+
+/// What the evidence says in one round.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EvidenceLine {
+    /// The generation on trial.
+    pub generation: u64,
+    /// `hold`, `pass`, `fail` or `inconclusive`; only `pass` is a pass.
+    pub verdict: String,
+    /// Why, in a sentence.
+    pub why: String,
+    /// What was proven bad, with all numbers.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub finding: Option<Finding>,
+    /// Time left of this step, ms.
+    pub left_ms: u64,
+    /// VIPs that the change moves, the most telling first; no more than 16.
+    pub vips: Vec<VipLine>,
+    /// VIPs that are not named in [`Self::vips`].
+    pub more_vips: usize,
+    /// How far the proof is, per pool and family.
+    pub pools: Vec<PoolLine>,
+}
+
+/// One VIP's arms side by side, since the step began.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct VipLine {
+    /// Its name.
+    pub name: String,
+    /// Flows of the new arm whose outcome is known.
+    pub new_flows: u64,
+    /// Those of them whose handshake was complete in time.
+    pub new_completed: u64,
+    /// The same of the control arm.
+    pub control_flows: u64,
+    /// The same of the control arm.
+    pub control_completed: u64,
+    /// The signal that is nearest to a proof against it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub signal: Option<String>,
+    /// Its ln E.
+    pub ln_e: f64,
+    /// ln E from which it is proof.
+    pub ln_needed: f64,
+    /// Its effect, ppm of flows.
+    pub effect_ppm: i64,
+    /// Judged by probes only: traffic cannot prove it.
+    pub probe_verified: bool,
+}
+
+/// How far the proof that a pool is good enough is, in one family.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PoolLine {
+    /// Its name.
+    pub name: String,
+    /// `ipv4` or `ipv6`.
+    pub family: String,
+    /// Flows of the new arm seen.
+    pub flows: u64,
+    /// Flows that it takes as things stand; none: never so.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub needed: Option<u64>,
+    /// Whether it is proven.
+    pub proven: bool,
+}
+
+impl EvidenceLine {
+    /// From a round of the judge, with at most `most` VIPs.
+    pub fn of(round: &Round, most: usize) -> Self {
+        let (verdict, why, finding) = match &round.verdict {
+            Judgement::Hold(why) => ("hold", why.clone(), None),
+            Judgement::Inconclusive(why) => ("inconclusive", why.clone(), None),
+            Judgement::Fail(finding) => ("fail", finding.to_string(), Some(*finding.clone())),
+            Judgement::Pass { probe_verified } if probe_verified.is_empty() => {
+                ("pass", "not worse, by its traffic".to_owned(), None)
+            }
+            Judgement::Pass { probe_verified } => {
+                let names = probe_verified.join(", ");
+                ("pass", format!("traffic says nothing of {names}"), None)
+            }
+        };
+        let mut vips: Vec<_> = round.vips.iter().collect();
+        vips.sort_by(|a, b| (b.ln_e - b.ln_needed).total_cmp(&(a.ln_e - a.ln_needed)));
+        Self {
+            verdict: verdict.to_owned(),
+            why,
+            finding,
+            vips: vips.iter().take(most).map(|vip| VipLine::of(vip)).collect(),
+            more_vips: vips.len().saturating_sub(most),
+            pools: round.strata.iter().map(PoolLine::of).collect(),
+            ..Self::default()
+        }
+    }
+}
+
+impl VipLine {
+    fn of(report: &VipReport) -> Self {
+        let [control_flows, new_flows] = report.flows;
+        let [control_completed, new_completed] = report.completed;
+        Self {
+            name: report.name.clone(),
+            new_flows,
+            new_completed,
+            control_flows,
+            control_completed,
+            signal: report.nearest.map(str::to_owned),
+            ln_e: report.ln_e,
+            ln_needed: report.ln_needed,
+            effect_ppm: report.effect_ppm,
+            probe_verified: report.probe_verified,
+        }
+    }
+}
+
+impl PoolLine {
+    fn of(report: &StratumReport) -> Self {
+        Self {
+            name: report.pool.clone(),
+            family: report.family.name().to_ascii_lowercase(),
+            flows: report.flows,
+            needed: report.needed,
+            proven: report.proven,
+        }
+    }
 }
 
 /// A confirmation.

@@ -46,6 +46,8 @@ pub struct Summary {
     pub ended_by: Option<Actor>,
     /// The last trial step that was armed.
     pub step: Option<usize>,
+    /// Whether its traffic has proven it good; `None` without evidence, or as long as it is open.
+    pub proven: Option<bool>,
     /// Whether ACTIVE was put back from it after it had been committed.
     pub rolled_back: bool,
 }
@@ -58,6 +60,13 @@ impl Kind {
             Self::Committed | Self::Reverted | Self::Rejected | Self::Aborted
         )
     }
+}
+
+/// What a record says about the evidence.
+fn proven(record: &Record, spec: &Spec) -> Option<bool> {
+    let said = record.body.get("proven");
+    said.and_then(serde_json::Value::as_bool)
+        .filter(|_| spec.evidence)
 }
 
 impl Ledger {
@@ -115,6 +124,7 @@ impl Ledger {
             confirmed_by: None,
             ended_by: None,
             step: None,
+            proven: None,
             rolled_back: false,
         });
     }
@@ -139,7 +149,10 @@ impl Ledger {
                 let step = record.body.get("step").and_then(serde_json::Value::as_u64);
                 change.step = step.and_then(|step| usize::try_from(step).ok());
             }
-            Kind::Confirmed => change.confirmed_by = Some(record.actor.clone()),
+            Kind::Confirmed => {
+                change.confirmed_by = Some(record.actor.clone());
+                change.proven = proven(record, &change.spec);
+            }
             _ => {}
         }
         if record.kind.is_final() {

@@ -23,12 +23,6 @@ enum Followed {
 
 /// Runs the change; exit code 0 only when it is committed.
 pub fn run(context: &Context, args: &ApplyArgs) -> Result<ExitCode, CliError> {
-    if args.confirm == ConfirmMode::Auto {
-        return Err(CliError::refused(
-            "--confirm auto needs evidence, and this version collects none",
-        )
-        .way_out("leave it out, watch the trial, then run `lbguard confirm`"));
-    }
     let paths = node::paths(context)?;
     let bytes = read_bounded(&args.file).map_err(|error| {
         CliError::refused(format!("cannot read {}: {error}", args.file.display()))
@@ -41,6 +35,7 @@ pub fn run(context: &Context, args: &ApplyArgs) -> Result<ExitCode, CliError> {
         confirm_within_ms: args
             .confirm_within
             .map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX)),
+        confirm_auto: args.confirm == ConfirmMode::Auto,
         force_unsafe: args.force_unsafe,
         plan: args.plan.clone(),
     };
@@ -132,7 +127,7 @@ async fn follow(
                 }
                 last = Some(progress);
             }
-            ApplyEvent::Findings { .. } | ApplyEvent::Sealed(_) => {}
+            ApplyEvent::Findings { .. } | ApplyEvent::Sealed(_) | ApplyEvent::Evidence(_) => {}
         }
     }
 }

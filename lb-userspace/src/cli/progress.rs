@@ -31,7 +31,7 @@ impl Follower {
         match event {
             ApplyEvent::Findings { text, .. } => out::print(text),
             ApplyEvent::Sealed(sealed) => out::sentences(&sealed_text(sealed), &["sealed      "]),
-            ApplyEvent::NotBegun { .. } => Ok(()),
+            ApplyEvent::NotBegun { .. } | ApplyEvent::Evidence(_) => Ok(()),
             ApplyEvent::Progress(progress) => {
                 self.deadline_ns = progress.deadline_ns;
                 let generation = progress.generation;

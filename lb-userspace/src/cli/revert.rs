@@ -137,6 +137,7 @@ fn to_generation(
         why: format!("revert to generation {generation}"),
         share_ppm: None,
         confirm_within_ms: None,
+        confirm_auto: false,
         force_unsafe: false,
         plan: None,
     };

@@ -34,7 +34,7 @@ pub use model::{
 };
 pub use node::{FleetSeed, Gateway, Mac, MacError, NodeConfig, Prefix4, Prefix6, Tables, XdpMode};
 pub use node_file::MINIMAL_AGENT;
-pub use policy::Policy;
+pub use policy::{EvidencePolicy, Policy};
 pub use rules::{FORM_RULES, UNREADABLE};
 pub use section::{Lines, closest};
 pub use services::{DEFAULT_TABLE_SIZE, Draft, DraftPool, read_services};

@@ -25,6 +25,36 @@ pub struct Policy {
     pub ejected_max: u8,
     /// Hard events in the new arm, from as many sources, that end a trial; 0 = off.
     pub hard_events: u32,
+    /// How trials are judged on their traffic.
+    pub evidence: EvidencePolicy,
+}
+
+/// `[evidence]`: how a trial is judged on its traffic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EvidencePolicy {
+    /// Whether it is. If not, a trial gets its whole share at once, and a person decides alone.
+    pub enabled: bool,
+    /// Shares of new flows that the canary steps have, rising, in percent.
+    pub canary: Vec<u8>,
+    /// Share while it waits to be confirmed, in percent: the rest stays with the running
+    /// configuration, so that an attack and a bad change can be told apart to the end.
+    pub baking: u8,
+    /// Longest time of a canary step.
+    pub step_within: Duration,
+    /// Time in which a handshake has to be complete to count as good.
+    pub handshake_within: Duration,
+}
+
+impl Default for EvidencePolicy {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            canary: vec![10, 25, 50],
+            baking: 90,
+            step_within: Duration::from_mins(10),
+            handshake_within: Duration::from_millis(300),
+        }
+    }
 }
 
 impl Policy {
@@ -46,6 +76,7 @@ impl Default for Policy {
             change_every: Duration::from_secs(30),
             ejected_max: 50,
             hard_events: 3,
+            evidence: EvidencePolicy::default(),
         }
     }
 }

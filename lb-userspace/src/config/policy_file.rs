@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use super::finding::TextLog;
 use super::load::{LoadError, load, parse};
-use super::policy::Policy;
+use super::policy::{EvidencePolicy, Policy};
 use super::section::{Section, parse_toml};
 use super::services::read_version;
+
+/// The guard takes 8 steps in all; `--canary` and baking may each add one.
+const MOST_CANARY_STEPS: usize = 6;
 
 impl Policy {
     /// Reads and checks the file; the defaults when there is none.
@@ -29,11 +32,53 @@ fn read_policy(log: &mut TextLog<'_>) -> Option<Policy> {
     let mut top = Section::top(&document);
     read_version(&mut top, log);
     let limits = top.take(log, "limits", "[limits]");
+    let evidence = top.take(log, "evidence", "[evidence]");
     top.finish(log);
-    let Some(limits) = limits else {
-        return Some(Policy::default());
+    let mut policy = match limits {
+        Some(limits) => read_limits(limits.section(log)?, log)?,
+        None => Policy::default(),
     };
-    read_limits(limits.section(log)?, log)
+    if let Some(evidence) = evidence {
+        policy.evidence = read_evidence(evidence.section(log)?, log)?;
+    }
+    Some(policy)
+}
+
+fn read_evidence(mut section: Section<'_>, log: &mut TextLog<'_>) -> Option<EvidencePolicy> {
+    let default = EvidencePolicy::default();
+    let s = &mut section;
+    let enabled = s.take(log, "enabled", "enabled = true");
+    let enabled = enabled.and_then(|e| e.boolean(log));
+    let baking = s.take(log, "baking", "baking = 90");
+    let baking = baking.and_then(|e| e.integer(log, 50, 99));
+    let baking = baking.unwrap_or(default.baking);
+    let canary = s.take(log, "canary", "canary = [10, 25, 50]");
+    let canary = canary.and_then(|e| e.percentages(log, 50));
+    let millis = Duration::from_millis;
+    let step = s.take(log, "step_within", "step_within = \"10m\"");
+    let step = step.and_then(|e| e.duration(log, millis(1_000), Duration::from_hours(24)));
+    let handshake = s.take(log, "handshake_within", "handshake_within = \"300ms\"");
+    let handshake = handshake.and_then(|e| e.duration(log, millis(100), millis(900)));
+    let at = section.offset();
+    section.finish(log);
+    let canary = canary.unwrap_or(default.canary);
+    let rising = canary.is_sorted_by(|a, b| a < b) && canary.len() <= MOST_CANARY_STEPS;
+    if !rising || canary.is_empty() {
+        log.add(
+            &super::rules::BAD_VALUE,
+            at,
+            format_args!("`canary` has to be 1 to {MOST_CANARY_STEPS} rising shares"),
+            format_args!("Write, for example, canary = [10, 25, 50]."),
+        );
+        return None;
+    }
+    Some(EvidencePolicy {
+        enabled: enabled.unwrap_or(default.enabled),
+        canary,
+        baking,
+        step_within: step.unwrap_or(default.step_within),
+        handshake_within: handshake.unwrap_or(default.handshake_within),
+    })
 }
 
 fn read_limits(mut section: Section<'_>, log: &mut TextLog<'_>) -> Option<Policy> {
@@ -87,5 +132,6 @@ fn read_limits(mut section: Section<'_>, log: &mut TextLog<'_>) -> Option<Policy
         change_every: every.unwrap_or(default.change_every),
         ejected_max: ejected.unwrap_or(default.ejected_max),
         hard_events: hard.unwrap_or(default.hard_events),
+        evidence: default.evidence,
     })
 }

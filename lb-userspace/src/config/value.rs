@@ -101,6 +101,37 @@ impl<'t> Entry<'t> {
         value
     }
 
+    /// True or false.
+    pub fn boolean(&self, log: &mut TextLog<'_>) -> Option<bool> {
+        if let DeValue::Boolean(value) = self.value.get_ref() {
+            return Some(*value);
+        }
+        self.wrong_type(log, "true or false");
+        None
+    }
+
+    /// A list of whole percentages, each 1 to `max`.
+    pub fn percentages(&self, log: &mut TextLog<'_>, max: u8) -> Option<Vec<u8>> {
+        let DeValue::Array(items) = self.value.get_ref() else {
+            self.wrong_type(log, "a list of whole numbers");
+            return None;
+        };
+        let numbers: Option<Vec<u8>> = items
+            .iter()
+            .map(|item| match item.get_ref() {
+                DeValue::Integer(integer) => number(integer)
+                    .and_then(|value| u8::try_from(value).ok())
+                    .filter(|value| (1..=max).contains(value)),
+                _ => None,
+            })
+            .collect();
+        if numbers.is_none() {
+            let fix = format!("Use whole numbers from 1 to {max}.");
+            self.bad(log, "has something else than percentages in it", &fix);
+        }
+        numbers
+    }
+
     /// One of a few words.
     pub fn word<T: Copy>(&self, log: &mut TextLog<'_>, words: &[(&'static str, T)]) -> Option<T> {
         let text = self.text(log)?;

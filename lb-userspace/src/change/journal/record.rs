@@ -102,6 +102,8 @@ kinds! {
     Tested = "tested",
     /// New flows go to the new slot; body: share and deadline.
     Trial = "trial",
+    /// A trial step passed; body: its numbers.
+    Verdict = "verdict",
     /// Somebody asked to keep it, in time; the kernel is asked next.
     Confirmed = "confirmed",
     /// Final: the kernel forwards it, and nothing is armed.

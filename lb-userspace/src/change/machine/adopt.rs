@@ -40,7 +40,8 @@ fn finish(open: &Summary, view: KernelView, now: Now) -> Adoption {
     let mut change = Change::at(open.spec.clone(), State::Baking, now.boot_ns);
     change.confirmed_by.clone_from(&open.confirmed_by);
     change.ended_by = Actor::kernel();
-    let traffic = matches!(open.kind, Kind::Trial | Kind::Confirmed);
+    change.unproven = open.proven == Some(false);
+    let traffic = matches!(open.kind, Kind::Trial | Kind::Verdict | Kind::Confirmed);
     let effects = match view.trial {
         _ if view.active == mine => change.end(State::Committed),
         Trial::Live {
@@ -76,9 +77,7 @@ impl Change {
         self.deadline_ns = deadline_ns;
         // A crash between arming and its record leaves the first step.
         self.step = open.step.unwrap_or(0);
-        if self.step < self.spec.canary_ppm.len() {
-            self.state = State::Canary { step: self.step };
-        }
+        self.state = self.waiting();
         let body = json!({"trial": true, "deadline_ns": deadline_ns});
         vec![
             self.journal(Kind::Adopted, body),

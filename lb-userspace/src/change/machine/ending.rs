@@ -38,10 +38,14 @@ impl Change {
     }
 
     fn final_entry(&self, kind: Kind) -> Entry {
-        let body = match self.state.cause() {
+        let mut body = match self.state.cause() {
             Some(cause) => cause.body(),
             None => json!({"digest": self.spec.digest, "base": self.spec.base}),
         };
+        if self.spec.evidence && self.armed {
+            body["evidence"] = self.evidence.clone();
+            body["proven"] = json!(kind == Kind::Committed && !self.unproven);
+        }
         let mut entry = self.entry(kind, body);
         entry.actor = match (&self.state, &self.confirmed_by) {
             (State::Committed, Some(by)) => by.clone(),

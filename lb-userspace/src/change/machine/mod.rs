@@ -56,6 +56,10 @@ pub struct Change {
     ended_by: Actor,
     /// The last verdict of this step.
     verdict: Option<Verdict>,
+    /// Its numbers; null without.
+    evidence: Value,
+    /// Whether it was confirmed without a pass.
+    unproven: bool,
     /// The final record, as long as it could not be written.
     unrecorded: Option<Entry>,
 }
@@ -87,6 +91,8 @@ impl Change {
             slot_used: true,
             confirmed_by: None,
             verdict: None,
+            evidence: Value::Null,
+            unproven: false,
             unrecorded: None,
         }
     }
@@ -122,6 +128,10 @@ impl Change {
             Event::CancelRequested => self.cancelled(),
             Event::JournalFailed(error) => self.journal_failed(error),
             Event::Tick => self.tick(now),
+            Event::Evidence(numbers) => {
+                self.evidence = numbers;
+                Vec::new()
+            }
             // Whether the kernel took it in time is for the kernel to say.
             Event::ConfirmTaken => Vec::new(),
             _ if self.state.on_trial() && self.overdue(now) => self.too_late(),
@@ -162,7 +172,7 @@ impl Change {
                 self.go_back(Cause::new(Arm, why))
             }
             (State::Confirming, Event::ConfirmRefused(why)) => {
-                self.state = State::Baking;
+                self.state = self.waiting();
                 vec![self.emit(&format!("not confirmed: {why}"))]
             }
             (State::Reverting(cause), Event::RevertDone) => {
@@ -221,11 +231,7 @@ impl Change {
         self.deadline_ns = self.next_deadline_ns.min(kernel_deadline_ns);
         let (share_ppm, within) = self.spec.step(self.step);
         let canary = self.step < self.spec.canary_ppm.len();
-        self.state = if canary {
-            State::Canary { step: self.step }
-        } else {
-            State::Baking
-        };
+        self.state = self.waiting();
         let body = json!({
             "share_ppm": share_ppm, "step": self.step, "deadline_ns": self.deadline_ns,
         });
@@ -241,6 +247,15 @@ impl Change {
         vec![self.journal(Kind::Trial, body), self.emit(&text)]
     }
 
+    /// On trial, by the step that is armed.
+    fn waiting(&self) -> State {
+        if self.step < self.spec.canary_ppm.len() {
+            State::Canary { step: self.step }
+        } else {
+            State::Baking
+        }
+    }
+
     fn judged(&mut self, verdict: Verdict, now: Now) -> Vec<Effect> {
         if !self.state.on_trial() || self.moving {
             return Vec::new();
@@ -249,19 +264,35 @@ impl Change {
             return self.go_back(Cause::new(CauseKind::Verdict, why));
         }
         let passed = verdict == Verdict::Pass;
+        let first = self.verdict != Some(Verdict::Pass);
         self.verdict = Some(verdict);
         match self.state {
             State::Canary { step } if passed => {
-                let emit = self.emit("passed");
-                vec![emit, self.arm(step.saturating_add(1), now)]
+                let mut effects = self.passed();
+                effects.push(self.arm(step.saturating_add(1), now));
+                effects
+            }
+            State::Baking if passed && first => {
+                let mut effects = self.passed();
+                if self.spec.confirm_auto {
+                    effects.extend(self.confirm_requested(self.spec.author.clone(), false));
+                }
+                effects
             }
             _ => Vec::new(),
         }
     }
 
+    fn passed(&self) -> Vec<Effect> {
+        let body = json!({"verdict": "pass", "step": self.step, "evidence": self.evidence});
+        vec![self.journal(Kind::Verdict, body), self.emit("passed")]
+    }
+
     fn confirm_requested(&mut self, by: Actor, accept_unproven: bool) -> Vec<Effect> {
         match self.state {
             State::Baking => {}
+            // A person may know what so little traffic cannot show.
+            State::Canary { .. } if accept_unproven && !self.moving => {}
             State::Confirming | State::Reverting(_) => return Vec::new(),
             _ => return vec![self.emit("not confirmed: it is not waiting for it yet")],
         }
@@ -271,6 +302,7 @@ impl Change {
             return vec![self.emit(way_out)];
         }
         self.state = State::Confirming;
+        self.unproven = !proven;
         let uid = by.uid;
         let body = json!({"accept_unproven": accept_unproven, "proven": proven});
         let mut entry = self.entry(Kind::Confirmed, body);

@@ -104,7 +104,7 @@ impl Change {
         match self.state {
             State::Draft | State::Validated | State::Staged => self.abort(cause),
             State::Confirming => {
-                self.state = State::Baking;
+                self.state = self.waiting();
                 self.confirmed_by = None;
                 vec![self.emit(&format!("not confirmed: {cause}"))]
             }

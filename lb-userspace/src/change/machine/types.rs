@@ -36,6 +36,9 @@ pub struct Spec {
     /// Whether evidence is judged: then only a pass, or a person who accepts it
     /// unproven, can commit.
     pub evidence: bool,
+    /// Whether a pass of the last step confirms it.
+    #[serde(default)]
+    pub confirm_auto: bool,
     /// Time to confirm in, from the last step on, ms. Nothing extends it.
     pub confirm_within_ms: u64,
     /// Longest time of one canary step, ms.
@@ -202,6 +205,8 @@ pub enum Event {
     JournalFailed(String),
     /// The evidence has been judged.
     Verdict(Verdict),
+    /// The numbers that the next verdict, or the end, goes by; kept until others come.
+    Evidence(serde_json::Value),
     /// The client went away, or gave up.
     CancelRequested,
     /// The end of a completed round of the agent's loop.

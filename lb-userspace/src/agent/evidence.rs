@@ -1,0 +1,321 @@
+//! Judging a trial on its traffic: counters read each round, the verdict given to the change.
+
+use lb_common::guard::{Op, TrialPut};
+use serde_json::json;
+use zerocopy::IntoBytes;
+
+use super::engine::{Engine, Running};
+use super::wire::{ApplyEvent, EvidenceLine};
+use crate::change::Now;
+use crate::change::machine::{Event, Verdict};
+use crate::config::Config;
+use crate::evidence::counts::Raw;
+use crate::evidence::judge::Judge;
+use crate::evidence::plan::{Family, Plan, Touched};
+use crate::evidence::report::{Judgement, Round};
+use crate::evidence::shares::{MemberShare, PoolShares};
+use crate::evidence::signals::Transport;
+use crate::evidence::tracker::{Timing, Tracker};
+use crate::evidence::weights;
+use crate::kernel::KernelError;
+use crate::kernel::image::{Image, PoolImage, VipImage};
+use crate::kernel::object::Kernel;
+
+/// Time after which the arms are drawn by another salt: a monitor that always comes from the same
+/// port would else be in one arm for the whole trial.
+const SALTED_NS: u64 = 10_000_000_000;
+/// VIPs that a line of progress and a journal record name.
+const TOLD: usize = 16;
+
+/// A trial's judge, and what it reads.
+pub(super) struct Evidence {
+    tracker: Tracker,
+    judge: Judge,
+    vips: Vec<u16>,
+    members: Vec<u32>,
+    salted_ns: u64,
+    /// The last round, told and recorded.
+    pub last: Option<EvidenceLine>,
+}
+
+impl Evidence {
+    /// For a sealed slot: the VIPs that it moves, and their pools.
+    fn new(kernel: &Kernel, image: &Image, slot: u8, old: Option<&Config>, timing: Timing) -> Self {
+        let moved: Vec<&VipImage> = image
+            .vips
+            .iter()
+            .filter(|vip| {
+                let entry = kernel.maps.vip(&kernel.node, slot, vip.place);
+                let moves = entry.is_some_and(|entry| entry.sealed_ppm > 1);
+                moves || !has(old, vip)
+            })
+            .collect();
+        let pools: Vec<&PoolImage> = image
+            .pools
+            .iter()
+            .filter(|pool| moved.iter().any(|vip| vip.entry.pool == pool.number))
+            .collect();
+        let touched = moved.iter().map(|vip| touched(image, vip, old)).collect();
+        let shares = pools.iter().map(|pool| shares(pool, old)).collect();
+        Self {
+            tracker: Tracker::new(timing),
+            judge: Judge::new(Plan::new(touched, shares)),
+            vips: moved.iter().map(|vip| vip.entry.vip).collect(),
+            members: pools
+                .iter()
+                .flat_map(|pool| pool.members.iter().map(|member| member.id))
+                .collect(),
+            salted_ns: 0,
+            last: None,
+        }
+    }
+
+    fn read(&self, kernel: &Kernel) -> Result<Raw, KernelError> {
+        let mut raw = Raw::default();
+        for vip in &self.vips {
+            let arms = kernel.maps.evidence(&kernel.node, *vip)?;
+            raw.vips.insert(*vip, arms);
+        }
+        for member in &self.members {
+            let arms = kernel.maps.member_evidence(&kernel.node, *member)?;
+            raw.members.insert(*member, arms);
+        }
+        Ok(raw)
+    }
+
+    /// Backends went up or down: table shares predict nothing any more.
+    pub fn backends_changed(&mut self) {
+        self.judge.backends_changed();
+    }
+}
+
+fn has(config: Option<&Config>, vip: &VipImage) -> bool {
+    config.is_some_and(|config| {
+        let key = |other: &&crate::config::Vip| other.name == vip.name;
+        config.vips.iter().any(|other| key(&other))
+    })
+}
+
+fn touched(image: &Image, vip: &VipImage, old: Option<&Config>) -> Touched {
+    let pool = image
+        .pools
+        .iter()
+        .find(|pool| pool.number == vip.entry.pool);
+    let family = if vip.entry.address.is_v4() {
+        Family::Ipv4
+    } else {
+        Family::Ipv6
+    };
+    let transport = match vip.entry.protocol {
+        6 => Transport::Tcp,
+        _ => Transport::Udp,
+    };
+    Touched {
+        vip: vip.entry.vip,
+        name: vip.name.clone(),
+        pool: pool.map(|pool| pool.name.clone()).unwrap_or_default(),
+        family,
+        transport,
+        in_control: has(old, vip),
+    }
+}
+
+fn shares(pool: &PoolImage, old: Option<&Config>) -> PoolShares {
+    let entries = pool.table.entries.len().max(1);
+    let before = old.and_then(|config| config.pool(&pool.name));
+    let member = |member: &crate::kernel::image::MemberImage| {
+        let number = member.id.saturating_sub(pool.entry.member_base);
+        let mine = pool
+            .table
+            .entries
+            .iter()
+            .filter(|entry| u32::from(**entry) == number);
+        #[expect(clippy::cast_precision_loss, reason = "tables have few entries")]
+        let share = mine.count() as f64 / entries as f64;
+        MemberShare {
+            member: member.id,
+            name: member.name.clone(),
+            share,
+            in_control: before
+                .is_some_and(|pool| pool.backends.iter().any(|old| old.name == member.name)),
+        }
+    };
+    PoolShares {
+        pool: pool.name.clone(),
+        members: pool.members.iter().map(member).collect(),
+    }
+}
+
+impl Engine {
+    /// Gets ready to judge the trial that is about to be armed: what the counters are before it.
+    pub(super) fn prepare_evidence(&mut self) -> Result<(), KernelError> {
+        let Some(evidence) = self.evidence_of_trial()? else {
+            return Ok(());
+        };
+        if let Some(running) = &mut self.running {
+            running.evidence = Some(evidence);
+        }
+        self.read_counters().map(drop)
+    }
+
+    fn evidence_of_trial(&self) -> Result<Option<Evidence>, KernelError> {
+        let Some(running) = &self.running else {
+            return Ok(None);
+        };
+        if !running.change.spec().evidence {
+            return Ok(None);
+        }
+        let record = self.kernel.maps.record()?;
+        let slot = record.map_or(0, |record| record.shadow.min(2));
+        let rebuilt;
+        let image = match (&running.image, &running.config) {
+            (Some(image), _) => image,
+            (None, Some(config)) => {
+                rebuilt = self.image(config)?;
+                &rebuilt
+            }
+            (None, None) => return Ok(None),
+        };
+        let within = self.setup.policy.evidence.handshake_within;
+        let timing = Timing {
+            within_ns: u64::try_from(within.as_nanos()).unwrap_or(u64::MAX),
+            // The kernel tells the flows of earlier steps by themselves.
+            settle_ns: 0,
+        };
+        let old = self.committed.as_ref();
+        Ok(Some(Evidence::new(&self.kernel, image, slot, old, timing)))
+    }
+
+    /// How the kernel judges a step by itself; `None` without evidence.
+    pub(super) fn judged_by_kernel(&self, share_ppm: u32) -> Option<TrialPut> {
+        let running = self.running.as_ref()?;
+        let evidence = running.evidence.as_ref()?;
+        let within = self.setup.policy.evidence.handshake_within;
+        // Bins of handshakes, each of which is one look at each VIP.
+        let looks = running.change.spec().step_within_ms / 134;
+        let vips = u64::try_from(evidence.vips.len()).unwrap_or(u64::MAX);
+        Some(TrialPut {
+            breaker: weights::breaker(share_ppm, vips, looks).unwrap_or_default(),
+            within_ms: u32::try_from(within.as_millis()).unwrap_or(u32::MAX),
+            reserved: 0,
+        })
+    }
+
+    /// A step with this share has been armed.
+    pub(super) fn begin_step(&mut self, share_ppm: u32) {
+        let now = Now::read().boot_ns;
+        let Some(evidence) = self.running.as_mut().and_then(|r| r.evidence.as_mut()) else {
+            return;
+        };
+        // Counters that can't be read now can't be read in the next round, which says so.
+        if let Ok(raw) = evidence.read(&self.kernel) {
+            evidence.tracker.begin_stage(&raw, now);
+        }
+        evidence.judge.begin_stage(share_ppm, now);
+        evidence.salted_ns = now;
+    }
+
+    fn read_counters(&mut self) -> Result<Option<Round>, KernelError> {
+        let now = Now::read().boot_ns;
+        let Some(evidence) = self.running.as_mut().and_then(|r| r.evidence.as_mut()) else {
+            return Ok(None);
+        };
+        let raw = evidence.read(&self.kernel)?;
+        let counts = evidence.tracker.round(&raw, now);
+        Ok(Some(evidence.judge.round(counts, now)))
+    }
+
+    /// One round of judgement, if a trial is on that is judged.
+    pub(super) fn judge(&mut self) {
+        let on_trial =
+            |running: &Running| running.change.spec().evidence && running.change.state().on_trial();
+        if !self.running.as_ref().is_some_and(on_trial) {
+            return;
+        }
+        if let Err(error) = self.resume_evidence() {
+            tracing::warn!(%error, "the trial cannot be judged");
+        }
+        self.draw_salt();
+        let round = match self.read_counters() {
+            Ok(Some(round)) => round,
+            Ok(None) => return self.step(Event::Verdict(no_counters("nothing to judge by"))),
+            Err(error) => {
+                return self.step(Event::Verdict(no_counters(&error.to_string())));
+            }
+        };
+        self.tell_round(&round);
+        self.step(Event::Verdict(verdict(&round)));
+    }
+
+    /// A restarted agent judges the step that is on from here.
+    fn resume_evidence(&mut self) -> Result<(), KernelError> {
+        if self.running.as_ref().is_none_or(|r| r.evidence.is_some()) {
+            return Ok(());
+        }
+        self.prepare_evidence()?;
+        let share = self.kernel.maps.record()?.map_or(0, |record| record.share);
+        self.begin_step(ppm(share));
+        Ok(())
+    }
+
+    fn draw_salt(&mut self) {
+        let now = Now::read().boot_ns;
+        let Some(running) = &mut self.running else {
+            return;
+        };
+        let base = running.change.spec().base;
+        let Some(evidence) = &mut running.evidence else {
+            return;
+        };
+        if now.saturating_sub(evidence.salted_ns) < SALTED_NS {
+            return;
+        }
+        let share = self.kernel.maps.record().ok().flatten().map(|r| r.share);
+        if let (Some(share), Ok(salt)) = (share, crate::sys::random_u64()) {
+            let args = [u64::from(share), salt];
+            // The next round tries again.
+            if self.kernel.guard.call(Op::Step, base, &args, &[]).is_ok() {
+                evidence.salted_ns = now;
+            }
+        }
+    }
+
+    fn tell_round(&mut self, round: &Round) {
+        let now = Now::read().boot_ns;
+        let Some(running) = &mut self.running else {
+            return;
+        };
+        let mut line = EvidenceLine::of(round, TOLD);
+        line.generation = running.change.spec().generation;
+        line.left_ms = running.change.deadline_ns().saturating_sub(now) / 1_000_000;
+        let numbers = json!(line);
+        if let Some(evidence) = &mut running.evidence {
+            evidence.last = Some(line.clone());
+        }
+        running.tell(ApplyEvent::Evidence(line));
+        self.step(Event::Evidence(numbers));
+    }
+}
+
+fn no_counters(why: &str) -> Verdict {
+    Verdict::Inconclusive(format!("the counters cannot be read: {why}"))
+}
+
+fn verdict(round: &Round) -> Verdict {
+    match &round.verdict {
+        Judgement::Pass { .. } => Verdict::Pass,
+        Judgement::Fail(finding) => Verdict::Fail(finding.to_string()),
+        Judgement::Hold(why) | Judgement::Inconclusive(why) => Verdict::Inconclusive(why.clone()),
+    }
+}
+
+/// The kernel's share in ppm.
+fn ppm(share: u32) -> u32 {
+    let all = u64::from(lb_common::control::SHARE_ALL);
+    u32::try_from(u64::from(share).saturating_mul(1_000_000) / all).unwrap_or(1_000_000)
+}
+
+/// The payload of a step.
+pub(super) fn payload(put: Option<&TrialPut>) -> &[u8] {
+    put.map_or(&[], IntoBytes::as_bytes)
+}

@@ -63,6 +63,26 @@ pub extern "C" fn renew(hash: u64, entry: u64, age: u32) -> u32 {
     0
 }
 
+/// Forgets the flow with this hash: a global function of numbers, as [`insert`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn forget(hash: u64) -> u32 {
+    let Some(words) = FLOWS.get_ptr_mut(bucket(hash, FLOW_BUCKETS.load())) else {
+        return 0;
+    };
+    for index in 0..BUCKET_ENTRIES {
+        // SAFETY: a bucket has BUCKET_ENTRIES words; other CPUs write whole words.
+        unsafe {
+            let place = words.cast::<u64>().add(index);
+            if Entry(place.read_volatile()).matches(hash) {
+                place.write_volatile(0);
+                return 1;
+            }
+        }
+    }
+    0
+}
+
 /// Remembers a flow.
 ///
 /// A global function of numbers, so that the verifier checks it once and not in every state that a

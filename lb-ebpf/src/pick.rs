@@ -227,6 +227,9 @@ fn choose(
         flows && !unpinned && matches!(packet.role, Role::Syn | Role::Segment | Role::Datagram);
     if remembered {
         flows::insert(hash, member_id, view.age, birth(view, arm).0);
+    } else if unpinned && flows {
+        // An earlier connection from the same port may be remembered still.
+        flows::forget(hash);
     }
     Choice {
         member_id,

@@ -122,6 +122,27 @@ fn half_open_flows_of_the_new_arm_are_not_remembered_and_a_bad_end_frees_them() 
     );
 }
 
+/// A client's port comes round: what is remembered of its last connection is another's.
+#[test]
+fn a_new_connection_from_a_known_port_goes_where_its_syn_went() {
+    let bench = Bench::new();
+    commit(&bench, &shop(&[1]), 1);
+    for port in 1..=20 {
+        probe(&bench, &tcp(client(port), Flags::Syn, &[]));
+    }
+    let new = bench.image(&shop(&[1, 2, 3]));
+    let slot = bench.stage(&new).unwrap().slot;
+    let args = [u64::from(SHARE_ALL) - 1, 1, 60_000, 60_000, 2];
+    let put = judged(Breaker::default());
+    let guard = &bench.kernel.guard;
+    guard.call(Op::Trial, 1, &args, put.as_bytes()).unwrap();
+    for port in 1..=20 {
+        let syn = probe(&bench, &tcp(client(port), Flags::Syn, &[]));
+        let ack = probe(&bench, &tcp(client(port), Flags::Ack, &[]));
+        assert_eq!((ack.slot, ack.member), (slot, syn.member), "port {port}");
+    }
+}
+
 #[test]
 fn an_end_is_counted_once_with_what_the_flow_was() {
     let (bench, _, new, _) = followed(u64::from(SHARE_ALL) - 1, Breaker::default());

@@ -272,8 +272,9 @@ impl Change {
                 effects.push(self.arm(step.saturating_add(1), now));
                 effects
             }
-            State::Baking if passed && first => {
-                let mut effects = self.passed();
+            State::Baking if passed => {
+                let mut effects = if first { self.passed() } else { Vec::new() };
+                // Asked again in each round, should the guard have been busy.
                 if self.spec.confirm_auto {
                     effects.extend(self.confirm_requested(self.spec.author.clone(), false));
                 }

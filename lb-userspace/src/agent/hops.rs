@@ -203,6 +203,11 @@ impl Engine {
             if let Err(error) = self.kernel.guard.call(Op::SetMember, 0, &args, &[]) {
                 tracing::warn!(backend = %target.address, %error, "next hop not set");
             }
+            if member.state == member_state::DOWN
+                && let Some(evidence) = self.running.as_mut().and_then(|r| r.evidence.as_mut())
+            {
+                evidence.backends_changed();
+            }
         }
     }
 

@@ -82,16 +82,6 @@ impl Scene {
             errors: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
     }
-
-    /// `lbguard show GEN --json`.
-    pub fn show(&self, generation: u64) -> Value {
-        let generation = generation.to_string();
-        let output = self
-            .instance
-            .output(&["--json", "show", &generation])
-            .unwrap();
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
 }
 
 /// A change that has ended.

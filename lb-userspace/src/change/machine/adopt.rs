@@ -40,7 +40,7 @@ fn finish(open: &Summary, view: KernelView, now: Now) -> Adoption {
     let mut change = Change::at(open.spec.clone(), State::Baking, now.boot_ns);
     change.confirmed_by.clone_from(&open.confirmed_by);
     change.ended_by = Actor::kernel();
-    change.unproven = open.proven == Some(false);
+    change.proven = open.proven;
     let traffic = matches!(open.kind, Kind::Trial | Kind::Verdict | Kind::Confirmed);
     let effects = match view.trial {
         _ if view.active == mine => change.end(State::Committed),

@@ -44,7 +44,7 @@ impl Change {
         };
         if self.spec.evidence && self.armed {
             body["evidence"] = self.evidence.clone();
-            body["proven"] = json!(kind == Kind::Committed && !self.unproven);
+            body["proven"] = json!(kind == Kind::Committed && self.proven == Some(true));
         }
         let mut entry = self.entry(kind, body);
         entry.actor = match (&self.state, &self.confirmed_by) {

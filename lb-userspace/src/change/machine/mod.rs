@@ -58,8 +58,8 @@ pub struct Change {
     verdict: Option<Verdict>,
     /// Its numbers; null without.
     evidence: Value,
-    /// Whether it was confirmed without a pass.
-    unproven: bool,
+    /// Whether what was confirmed had passed; `None` before that.
+    proven: Option<bool>,
     /// The final record, as long as it could not be written.
     unrecorded: Option<Entry>,
 }
@@ -92,7 +92,7 @@ impl Change {
             confirmed_by: None,
             verdict: None,
             evidence: Value::Null,
-            unproven: false,
+            proven: None,
             unrecorded: None,
         }
     }
@@ -303,7 +303,7 @@ impl Change {
             return vec![self.emit(way_out)];
         }
         self.state = State::Confirming;
-        self.unproven = !proven;
+        self.proven = Some(proven);
         let uid = by.uid;
         let body = json!({"accept_unproven": accept_unproven, "proven": proven});
         let mut entry = self.entry(Kind::Confirmed, body);

@@ -41,6 +41,7 @@ pub fn spec() -> Spec {
         share_ppm: 1_000_000,
         canary_ppm: Vec::new(),
         evidence: false,
+        confirm_auto: false,
         confirm_within_ms: 120_000,
         step_within_ms: Spec::TEN_MINUTES_MS,
         prepare_within_ms: Spec::TEN_MINUTES_MS,

@@ -47,7 +47,10 @@ fn any_spec(rng: &mut Rng) -> Spec {
     if rng.one_in(2) {
         spec()
     } else {
-        spec_with_evidence()
+        Spec {
+            confirm_auto: rng.one_in(2),
+            ..spec_with_evidence()
+        }
     }
 }
 

@@ -131,6 +131,8 @@ impl Witness {
             }
             (s, Event::Verdict(verdict)) if s.on_trial() && now.boot_ns < self.deadline => {
                 self.passed = *verdict == Verdict::Pass;
+                let bakes = *s == State::Baking;
+                self.confirmed |= self.armed && self.passed && bakes && spec.confirm_auto;
             }
             (
                 State::Baking,
@@ -141,6 +143,13 @@ impl Witness {
                 let proven = !spec.evidence || self.passed || *accept_unproven;
                 self.confirmed |= self.armed && proven && now.boot_ns < self.deadline;
             }
+            (
+                State::Canary { .. },
+                Event::ConfirmRequested {
+                    accept_unproven: true,
+                    ..
+                },
+            ) => self.confirmed |= self.armed && now.boot_ns < self.deadline,
             (_, Event::KernelObserved(view)) => {
                 self.flipped = view.active == MINE;
                 self.ended |= !matches!(

@@ -33,8 +33,9 @@ const CONNECTIONS: usize = 100;
 const LEASE: Duration = Duration::from_secs(1);
 /// The timer's period and then some.
 const GRACE: Duration = Duration::from_millis(200);
-const POLICY: &str =
-    "version = 1\n[limits]\nlease = \"1s\"\nchanges = 1000\nchange_every = \"1ms\"\n";
+/// Confirmed by hand, whatever the traffic says: that trials are ended well is another test's.
+const POLICY: &str = "version = 1\n[limits]\nlease = \"1s\"\nchanges = 1000\n\
+                      change_every = \"1ms\"\n[evidence]\nenabled = false\n";
 
 /// What the agent is killed in the middle of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

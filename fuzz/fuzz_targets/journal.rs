@@ -1,0 +1,7 @@
+//! Any bytes for the reader: it comes to an end and says what is wrong.
+#![no_main]
+
+use lb_tests::fuzzing::journal;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| journal(bytes));

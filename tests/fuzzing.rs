@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use lb_common::control::{ControlRecord, NO_SLOT};
 use lb_common::guard::{COMMAND_LEN, Command, MAGIC, MAX_LEN, Op, Reply};
-use lb_userspace::change::journal::Scan;
+use lb_userspace::change::journal::{GENESIS, Scan};
 use lb_userspace::change::ledger::Ledger;
 use lb_userspace::check::{SENSE_RULES, check_bytes};
-use lb_userspace::config::{Finding, NodeConfig, Policy};
+use lb_userspace::config::{Digest, Finding, NodeConfig, Policy};
 use lb_userspace::kernel::object::Kernel;
+use serde_json::{Map, Value};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::bench::{Bench, LIMITS, node, shop};
@@ -53,15 +54,14 @@ impl RawGuard {
 
     /// Gives the guard these bytes and looks at what has become of what runs. The magic number is
     /// written over the first bytes when they ask for it, and this instance's session, which nobody
-    /// guesses: so that more than the first branches are reached.
+    /// guesses: so that more than the first branches are reached. Returns the command's number and the
+    /// guard's answer, if there was one.
     ///
     /// # Panics
     /// If the guard neither answers nor leaves the bytes alone, takes long, or changes what runs
     /// without having been told to by a command that may.
-    pub fn feed(&mut self, bytes: &[u8]) {
-        let Some((how, rest)) = bytes.split_first() else {
-            return;
-        };
+    pub fn feed(&mut self, bytes: &[u8]) -> Option<(u32, u32)> {
+        let (how, rest) = bytes.split_first()?;
         let mut data = rest[..rest.len().min(MAX_LEN)].to_vec();
         data.resize(data.len().max(LEAST), 0);
         let record = self.bench.record();
@@ -74,7 +74,7 @@ impl RawGuard {
         let after = self.standing(&self.bench.record());
         let Some(command) = command(&data) else {
             assert_eq!(after, before, "no command: {data:?}");
-            return;
+            return None;
         };
         let reply = Reply::read_from_prefix(&out)
             .expect("as long as a command")
@@ -82,6 +82,7 @@ impl RawGuard {
         let answered = reply.magic == !MAGIC;
         assert!(answered || out[..data.len()] == data[..], "{data:?}");
         self.judge(command, known, &before, &after);
+        answered.then_some((command.op, reply.status))
     }
 
     fn judge(&mut self, command: Command, known: bool, before: &Standing, after: &Standing) {
@@ -177,8 +178,33 @@ fn command(data: &[u8]) -> Option<Command> {
     (command.magic == MAGIC).then_some(command)
 }
 
-/// The journal's reader: every record that it takes can be added up.
+/// The journal's reader: every record that it takes can be added up. Bytes are tried as they are,
+/// and once more with numbers and hashes that fit, which nobody guesses.
 pub fn journal(bytes: &[u8]) {
+    read_journal(bytes);
+    read_journal(&chained(bytes));
+}
+
+/// Each line that is a JSON object, chained to the one before.
+fn chained(bytes: &[u8]) -> Vec<u8> {
+    let mut prev = GENESIS.to_owned();
+    let mut out = Vec::new();
+    let lines = bytes.split(|byte| *byte == b'\n');
+    let objects = lines.filter_map(|line| serde_json::from_slice::<Map<String, Value>>(line).ok());
+    for (number, mut object) in (1u64..).zip(objects) {
+        object.remove("hash");
+        object.insert("seq".to_owned(), number.into());
+        object.insert("prev".to_owned(), prev.as_str().into());
+        let text = Value::from(object.clone()).to_string();
+        prev = Digest::of(text.as_bytes()).to_string();
+        object.insert("hash".to_owned(), prev.as_str().into());
+        out.extend_from_slice(Value::from(object).to_string().as_bytes());
+        out.push(b'\n');
+    }
+    out
+}
+
+fn read_journal(bytes: &[u8]) {
     let mut scan = Scan::new(bytes, None);
     let records: Vec<_> = scan.by_ref().map_while(Result::ok).collect();
     let report = scan.report();

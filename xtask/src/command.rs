@@ -29,6 +29,16 @@ pub fn rustc() -> PathBuf {
     }
 }
 
+/// The host's target triple.
+///
+/// # Errors
+/// If the compiler does not say.
+pub fn host() -> Result<String> {
+    let told = output(Command::new(rustc()).arg("-vV"))?;
+    let host = told.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).context("rustc names no host")
+}
+
 /// A cargo command at the root of the repository.
 pub fn cargo_command(subcommand: &str) -> Command {
     let mut command = Command::new(cargo());

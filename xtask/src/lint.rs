@@ -14,6 +14,16 @@ pub fn lint() -> Result<()> {
     run(cargo_command("fmt").args(["--all", "--check"]))?;
     run(cargo_command("fmt").args(["--check", "--manifest-path", "lb-ebpf/Cargo.toml"]))?;
     run(cargo_command("clippy").args(["--workspace", "--all-targets", "--", "-Dwarnings"]))?;
+    run(cargo_command("fmt").args(["--check", "--manifest-path", "fuzz/Cargo.toml"]))?;
+    let fuzz = [
+        "--manifest-path",
+        "fuzz/Cargo.toml",
+        "--target-dir",
+        "target",
+    ];
+    run(cargo_command("clippy")
+        .args(fuzz)
+        .args(["--", "-Dwarnings"]))?;
     clippy_ebpf()?;
     ebpf::build()?;
     if find("cargo-deny").is_some() {

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod command;
 mod ebpf;
+mod fuzz;
 mod lint;
 mod recipe;
 mod run;
@@ -44,7 +45,8 @@ enum Task {
     },
     /// Runs tests on Debian's own kernel (6.1 on Debian 12) in an emulated machine.
     VmTest(vm::Options),
-    /// Runs the long tests (those marked `#[ignore]`) of the end-to-end crate.
+    /// Runs the long tests (those marked `#[ignore]`) of the end-to-end crate; `soak fuzz` runs the
+    /// fuzzers: `soak fuzz [--seconds N] [configuration|journal|guard]`.
     #[command(trailing_var_arg = true, allow_hyphen_values = true)]
     Soak {
         /// Passed on to `cargo test`.
@@ -65,7 +67,10 @@ fn main() -> ExitCode {
         Task::Test { .. } => setup::setup().and_then(|()| run::test(&rest())),
         Task::Demo { args } => setup::setup().and_then(|()| run::demo(&args)),
         Task::VmTest(options) => setup::setup().and_then(|()| vm::test(&options)),
-        Task::Soak { .. } => setup::setup().and_then(|()| run::soak(&rest())),
+        Task::Soak { .. } => setup::setup().and_then(|()| match rest().split_first() {
+            Some((first, rest)) if first == "fuzz" => fuzz::soak(rest),
+            _ => run::soak(&rest()),
+        }),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,9 +3,9 @@
 
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
-use crate::command::{Root, cargo_command, output, run, rustc, workspace};
+use crate::command::{Root, cargo_command, host, output, run, workspace};
 
 const END_TO_END: &str = "lb-tests";
 
@@ -78,12 +78,7 @@ fn as_root(subcommand: &str) -> Result<Command> {
     match Root::find() {
         Root::Already => {}
         Root::Sudo => {
-            let host = output(Command::new(rustc()).arg("-vV"))?;
-            let host = host.lines().find_map(|line| line.strip_prefix("host: "));
-            let host = host
-                .context("rustc names no host")?
-                .to_uppercase()
-                .replace('-', "_");
+            let host = host()?.to_uppercase().replace('-', "_");
             command.env(format!("CARGO_TARGET_{host}_RUNNER"), "sudo -n -E");
         }
         Root::No => bail!(

@@ -1,4 +1,5 @@
-//! How near the programs are to what the kernel's verifier is willing to walk.
+//! How near the programs are to what the kernel's verifier is willing to walk, and what a signal
+//! during the walk does.
 
 use lb_tests::bench::Bench;
 use lb_tests::bpf;
@@ -24,4 +25,30 @@ fn programs_stay_at_half_of_what_the_verifier_walks() {
             "{name}: {walked} instructions, at most {MOST}"
         );
     }
+}
+
+/// A signal during the verifier's walk ends the load with EAGAIN: whoever loads tries again.
+#[test]
+fn a_signal_does_not_fail_a_load() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    // SAFETY: the handler does nothing; SIGUSR1 is nobody else's in this process.
+    unsafe { libc::signal(libc::SIGUSR1, nothing as *const () as libc::sighandler_t) };
+    // SAFETY: takes nothing, returns this thread.
+    let loader = unsafe { libc::pthread_self() };
+    let loaded = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let done = || loaded.load(std::sync::atomic::Ordering::Relaxed);
+            // Early in each of the first attempts, and then no more.
+            for _ in 0..20 {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+                if !done() {
+                    // SAFETY: the thread lives until this scope ends.
+                    unsafe { libc::pthread_kill(loader, libc::SIGUSR1) };
+                }
+            }
+        });
+        drop(Bench::new());
+        loaded.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
 }

@@ -56,7 +56,7 @@ fn program<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, 
     let program = object.program_mut(name).ok_or(DecapError::Object(name))?;
     let program: &mut Xdp = program.try_into()?;
     if program.fd().is_err() {
-        program.load()?;
+        crate::kernel::verified::load(program)?;
     }
     Ok(program)
 }

@@ -20,5 +20,6 @@ pub mod refusal;
 pub mod size;
 pub mod stage;
 mod upgrade;
+pub mod verified;
 
 pub use error::KernelError;

@@ -21,6 +21,7 @@ use super::maps::{Adoptable, FROZEN, Maps, TIMER};
 use super::pins::Pins;
 use super::probe::Prober;
 use super::upgrade;
+use super::verified;
 use crate::sys;
 
 /// The programs, the guard last.
@@ -241,8 +242,7 @@ pub(super) fn load(node: &Node, pins: Option<&Pins>) -> Result<Ebpf, KernelError
         .load(OBJECT)
         .map_err(|e| KernelError::Load(chain(&e)))?;
     for name in PROGRAMS {
-        xdp(&mut object, name)?
-            .load()
+        verified::load(xdp(&mut object, name)?)
             .map_err(|e| KernelError::Load(format!("{name}: {}", chain(&e))))?;
     }
     Ok(object)

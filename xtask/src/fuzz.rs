@@ -36,7 +36,7 @@ pub fn soak(args: &[String]) -> Result<()> {
     let (seconds, names) = read(args)?;
     let programs = build()?;
     for (name, seeds) in TARGETS {
-        if names.is_empty() || names.iter().any(|wanted| *wanted == name) {
+        if names.is_empty() || names.contains(&name) {
             fuzz(&programs, name, seeds, seconds)?;
         }
     }

@@ -90,6 +90,8 @@ reasons! {
     TooBigError = 19, "too-big-error", Drop;
     /// A table points outside its map: cannot happen in a sealed slot.
     Broken = 20, "broken", Drop;
+    /// An ICMP error about a packet that we tunnelled to a backend.
+    TunnelError = 21, "tunnel-error", Pass;
 }
 
 /// Reasons there is room for.

@@ -34,6 +34,7 @@ pub mod policy;
 pub mod probe;
 pub mod slot;
 pub mod track;
+pub mod tunnel_error;
 pub mod wire;
 
 /// Number of the layout of maps and programs, part of the path of the pins. Raise it with every

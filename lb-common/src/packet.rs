@@ -1,6 +1,7 @@
 //! What parsing finds out about a packet.
 
 use crate::address::Address;
+use crate::evidence::IcmpError;
 
 /// Where a packet comes from and goes to: what a flow is known by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +59,8 @@ pub struct Packet {
     pub ip_offset: u16,
     /// Bytes from the start of the frame to the transport header.
     pub payload_offset: u16,
+    /// What a [`Kind::TunnelError`] says.
+    pub error: IcmpError,
 }
 
 impl Packet {
@@ -79,6 +82,7 @@ impl Packet {
         ip_length: 0,
         ip_offset: 0,
         payload_offset: 0,
+        error: IcmpError::Host,
     };
 }
 
@@ -92,6 +96,9 @@ pub enum Kind {
     Echo,
     /// A fragment: it has no ports, or its followers have none.
     Fragment,
+    /// An ICMP error about a packet that was tunnelled to a backend. The flow is that of the client's
+    /// packet inside it.
+    TunnelError,
 }
 
 /// Why a frame is not for a load balancer. All of these go on to the stack untouched.

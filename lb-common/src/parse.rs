@@ -5,6 +5,7 @@
 
 use crate::address::Address;
 use crate::packet::{Kind, Packet, Role, Skip};
+use crate::tunnel_error;
 use crate::wire::{
     ETHERNET_LEN, Ethernet, Frame, ICMP_LEN, IPV4_LEN, IPV6_LEN, Icmp, Ipv4, Ipv6, Ipv6Extension,
     Ports, TcpStart, ether_type, icmp_type, icmpv6_type, ip_proto, tcp_flags,
@@ -189,6 +190,7 @@ fn icmp<F: Frame + ?Sized>(frame: &F, offset: usize, packet: &mut Packet) -> Res
     match header.kind {
         icmp_type::ECHO_REQUEST if header.code == 0 => Ok(Kind::Echo),
         icmp_type::UNREACHABLE | icmp_type::TIME_EXCEEDED | icmp_type::PARAMETER_PROBLEM => {
+            packet.error = tunnel_error::meaning_v4(&header);
             quoted_ipv4(frame, offset + ICMP_LEN, packet)
         }
         _ => Err(Skip::Icmp),
@@ -210,6 +212,9 @@ fn quoted_ipv4<F: Frame + ?Sized>(
         return Err(Skip::Icmp);
     }
     let source = Address::v4(quoted.source);
+    if tunnel_error::is_tunnel(quoted.protocol) && source == packet.flow.destination {
+        return tunnel_error::inner(frame, offset + length, quoted.protocol, packet);
+    }
     let client = Address::v4(quoted.destination);
     let ports = frame.read(offset + length).ok_or(Skip::Icmp)?;
     put_error(packet, source, client, quoted.protocol, ports)
@@ -223,7 +228,10 @@ fn icmpv6<F: Frame + ?Sized>(frame: &F, offset: usize, packet: &mut Packet) -> R
         icmpv6_type::UNREACHABLE
         | icmpv6_type::PACKET_TOO_BIG
         | icmpv6_type::TIME_EXCEEDED
-        | icmpv6_type::PARAMETER_PROBLEM => quoted_ipv6(frame, offset + ICMP_LEN, packet),
+        | icmpv6_type::PARAMETER_PROBLEM => {
+            packet.error = tunnel_error::meaning_v6(&header);
+            quoted_ipv6(frame, offset + ICMP_LEN, packet)
+        }
         _ => Err(Skip::Icmp),
     }
 }
@@ -239,6 +247,9 @@ fn quoted_ipv6<F: Frame + ?Sized>(
         return Err(Skip::Icmp);
     }
     let source = Address::v6(quoted.source);
+    if tunnel_error::is_tunnel(quoted.next_header) && source == packet.flow.destination {
+        return tunnel_error::inner(frame, offset + IPV6_LEN, quoted.next_header, packet);
+    }
     let client = Address::v6(quoted.destination);
     let ports = frame.read(offset + IPV6_LEN).ok_or(Skip::Icmp)?;
     put_error(packet, source, client, quoted.next_header, ports)

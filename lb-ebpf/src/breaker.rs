@@ -9,10 +9,10 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::bpf_map_lookup_percpu_elem;
 use lb_common::breaker::{BreakerState, Sums, Tally, Watched, mature_before};
 use lb_common::control::ControlRecord;
-use lb_common::evidence::{ARMS, BIN_NS_SHIFT, BINS, End, Evidence};
+use lb_common::evidence::{ARMS, BIN_NS_SHIFT, BINS, Evidence};
 use lb_common::track::TRACKS as PLACES;
 
-use crate::maps::{BREAKER, EVIDENCE, TRACKS, VIPS_MAX, WATCH_LIST};
+use crate::maps::{BREAKER, EVIDENCE, VIPS_MAX, WATCH_LIST};
 use crate::tracks;
 use crate::walk::walk;
 
@@ -189,12 +189,7 @@ pub fn end_due(record: &ControlRecord, now: u64, tick: u64) {
 extern "C" fn look(turn: u32, looking: *mut Looking) -> i64 {
     // SAFETY: what `walk` was given.
     let looking = unsafe { &*looking };
-    if let Some(track) = TRACKS.get_ptr_mut(looking.first.wrapping_add(turn)) {
-        // SAFETY: a map element; see `tracks::seek_syn` for packets that come meanwhile.
-        let track = unsafe { &mut *track };
-        if track.key != 0 && track.is_due(looking.now) {
-            tracks::ended(track, End::Alive, looking.stage as u8);
-        }
-    }
+    let number = looking.first.wrapping_add(turn);
+    tracks::look_at(number, looking.now, looking.stage as u8);
     0
 }

@@ -64,6 +64,9 @@ fn handle(ctx: &XdpContext, kind: Kind, packet: &Packet, asked: Option<Asked>) -
     if kind == Kind::Flow {
         return forward(ctx, &view, packet, asked);
     }
+    if kind == Kind::TunnelError {
+        return Outcome::of(tunnel_error(ctx, &view, packet), view.active);
+    }
     let reason = if !knows(&view, &packet.flow.destination) {
         Reason::NotVip
     } else if kind == Kind::Echo {
@@ -72,6 +75,18 @@ fn handle(ctx: &XdpContext, kind: Kind, packet: &Packet, asked: Option<Asked>) -
         Reason::Fragment
     };
     Outcome::of(reason, view.active)
+}
+
+/// An error about what was sent to a backend is the host's to read; a trial counts it (S7).
+#[inline(always)]
+fn tunnel_error(ctx: &XdpContext, view: &View, packet: &Packet) -> Reason {
+    if !rewrite::is_outer_source(ctx, packet) {
+        return Reason::Icmp;
+    }
+    if view.evidence {
+        tracks::note_error(view, packet);
+    }
+    Reason::TunnelError
 }
 
 /// The state that decides; a test run may name another slot.

@@ -2,17 +2,18 @@
 
 use aya_ebpf::helpers::generated::{bpf_redirect, bpf_xdp_adjust_head};
 use aya_ebpf::programs::XdpContext;
+use lb_common::address::Address;
 use lb_common::counter::Reason;
 use lb_common::encap::{self, Inner, Sources};
 use lb_common::packet::{Packet, Role};
 use lb_common::slot::{Member, NextHop, forward_mode, next_hop_flag};
-use lb_common::wire::{ETHERNET_LEN, Ethernet, Ipv4, Ipv6, ether_type};
+use lb_common::wire::{ETHERNET_LEN, Ethernet, Frame, Ipv4, Ipv6, ether_type};
 use zerocopy::network_endian::U16;
 use zerocopy::{Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::icmp;
 use crate::maps::{NEXT_HOPS, SOURCE_V4, SOURCE_V4_MASK, SOURCE_V6, SOURCE_V6_MASK};
-use crate::packet::write;
+use crate::packet::{XdpFrame, write};
 
 /// What became of a packet that was to be sent on.
 pub struct Sent {
@@ -29,6 +30,26 @@ pub struct Sent {
 struct Outer<T: Unaligned> {
     ethernet: Ethernet,
     ip: T,
+}
+
+/// Whether a packet is addressed to what tunnelled packets come from.
+#[inline(always)]
+pub fn is_outer_source(ctx: &XdpContext, packet: &Packet) -> bool {
+    let frame = XdpFrame::new(ctx);
+    if packet.is_v4 {
+        let Some(ip) = frame.read::<Ipv4>(ETHERNET_LEN) else {
+            return false;
+        };
+        let differs = u32::from_ne_bytes(ip.destination) ^ SOURCE_V4.load();
+        return SOURCE_V4.load() != 0 && differs & !SOURCE_V4_MASK.load() == 0;
+    }
+    let Some(ip) = frame.read::<Ipv6>(ETHERNET_LEN) else {
+        return false;
+    };
+    let [a, b, c, d] = Address::v6(ip.destination).words();
+    let [e, f, g, h] = SOURCE_V6.load();
+    let differs = a ^ e | b ^ f | c ^ g | (d ^ h) & !SOURCE_V6_MASK.load();
+    (e | f | g | h) != 0 && differs == 0
 }
 
 /// Sends a packet to the backend that was chosen.

@@ -4,15 +4,17 @@
 //! calls are global functions of numbers, so that the verifier checks each once.
 
 use lb_common::evidence::{
-    BINS, End, Evidence, LATENCIES, MemberEvidence, NEW, bin, latency_bucket,
+    BINS, End, Evidence, IcmpError, LATENCIES, MemberEvidence, NEW, bin, latency_bucket,
 };
+use lb_common::hash;
 use lb_common::packet::{Packet, Role};
 use lb_common::slot::VipEntry;
-use lb_common::track::{Segment, Step, TRACKS as PLACES, Track, Whose};
+use lb_common::track::{KEYS, Segment, Step, TRACKS as PLACES, Track, Whose};
 use lb_common::wire::{Frame, TcpStart};
 
 use crate::control::{View, now};
-use crate::maps::{EVIDENCE, MEMBER_EVIDENCE, MEMBERS_MAX, TRACKS, VIPS_MAX};
+use crate::count as counters;
+use crate::maps::{EVIDENCE, MEMBER_EVIDENCE, MEMBERS_MAX, TAG_KEY, TRACK_KEYS, TRACKS, VIPS_MAX};
 use crate::packet::XdpFrame;
 use crate::pick::Choice;
 
@@ -70,10 +72,36 @@ const fn key(hash: u64) -> u64 {
     hash | 1
 }
 
-/// The two places of a flow: neighbouring cache lines, which are fetched together.
+/// The line that a flow's key is in.
 #[inline(always)]
-const fn first_place(hash: u64) -> u32 {
-    (hash >> 32) as u32 & (PLACES - 1)
+const fn line(hash: u64) -> u32 {
+    (hash >> 32) as u32 & (PLACES / KEYS - 1)
+}
+
+/// Number of the record that a key has, plus 1; 0 if there is none.
+#[inline(always)]
+fn place_of(line: u32, key: u64) -> u32 {
+    let Some(keys) = TRACK_KEYS.get_ptr_mut(line) else {
+        return 0;
+    };
+    for index in 0..KEYS {
+        // SAFETY: a line has KEYS words; other CPUs write whole words.
+        if unsafe { keys.cast::<u64>().add(index as usize).read_volatile() } == key {
+            return line * KEYS + index + 1;
+        }
+    }
+    0
+}
+
+/// Gives a record away, or takes it back with key 0.
+#[inline(always)]
+fn set_key(number: u32, key: u64) {
+    let Some(keys) = TRACK_KEYS.get_ptr_mut(number / KEYS) else {
+        return;
+    };
+    let index = (number & (KEYS - 1)) as usize;
+    // SAFETY: `index` is within the line.
+    unsafe { keys.cast::<u64>().add(index).write_volatile(key) };
 }
 
 /// The record of a flow of this change.
@@ -86,25 +114,19 @@ pub fn find(hash: u64, change: u32) -> Found {
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn seek_track(hash: u64, change: u32) -> u64 {
-    let mut place = first_place(hash);
-    for _ in 0..2 {
-        if let Some(track) = TRACKS.get(place)
-            && track.key == key(hash)
-            && u32::from(track.change) == change
-        {
-            if track.is_retried() {
-                return 0;
-            }
-            let new = if u32::from(track.arm) == NEW {
-                Found::NEW_ARM
-            } else {
-                0
-            };
-            return u64::from(place + 1) | new | u64::from(track.member) << Found::MEMBER_SHIFT;
-        }
-        place ^= 1;
+    let place = place_of(line(hash), key(hash));
+    let Some(track) = TRACKS.get(place.wrapping_sub(1)) else {
+        return 0;
+    };
+    if u32::from(track.change) != change || track.is_retried() {
+        return 0;
     }
-    0
+    let new = if u32::from(track.arm) == NEW {
+        Found::NEW_ARM
+    } else {
+        0
+    };
+    u64::from(place) | new | u64::from(track.member) << Found::MEMBER_SHIFT
 }
 
 /// A SYN's place: a free one, or none; or that it came before.
@@ -117,28 +139,37 @@ pub fn syn(hash: u64, view: &View) -> Found {
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn seek_syn(hash: u64, change: u32, stage: u32) -> u64 {
-    let now = now();
-    let mut free = 0;
-    let mut place = first_place(hash);
-    for _ in 0..2 {
-        if let Some(track) = TRACKS.get_ptr_mut(place) {
-            // SAFETY: a map element. Packets of one flow come by one queue; should two CPUs write
-            // one record at once, its flow is counted wrongly and nothing else happens.
-            let track = unsafe { &mut *track };
-            let own = track.key == key(hash) && u32::from(track.change) == change;
-            if own && track.is_half_open() && !track.is_free(now) {
-                if track.retry() && u32::from(track.stage) == stage {
-                    count(track.arm.into(), track.vip, |counts| counts.retried += 1);
-                }
-                return Found::RETRIED;
+    let (now, line) = (now(), line(hash));
+    let own = place_of(line, key(hash));
+    if let Some(track) = TRACKS.get_ptr_mut(own.wrapping_sub(1)) {
+        // SAFETY: a map element. Packets of one flow come by one queue; should two CPUs write one
+        // record at once, its flow is counted wrongly and nothing else happens.
+        let track = unsafe { &mut *track };
+        let again = u32::from(track.change) == change && track.is_half_open();
+        if again && !track.is_free(now) {
+            if track.retry() && u32::from(track.stage) == stage {
+                count(track.arm.into(), track.vip, |counts| counts.retried += 1);
             }
-            if own || (free == 0 && track.is_free(now)) {
-                free = u64::from(place + 1);
-            }
+            return Found::RETRIED;
         }
-        place ^= 1;
+        return u64::from(own);
     }
-    free
+    match place_of(line, 0) {
+        0 => u64::from(stale_place(line, now)),
+        free => u64::from(free),
+    }
+}
+
+/// Number of a record in a full line that nobody needs any more, plus 1; 0 if there is none.
+#[inline(always)]
+fn stale_place(line: u32, now: u64) -> u32 {
+    for index in 0..KEYS {
+        let number = line * KEYS + index;
+        if TRACKS.get(number).is_some_and(|track| track.is_free(now)) {
+            return number + 1;
+        }
+    }
+    0
 }
 
 /// Takes a packet of a trial into account, before it is rewritten.
@@ -185,12 +216,46 @@ pub extern "C" fn begin_track(place: u32, hash: u64, whose: u64, marks: u32) -> 
     unsafe {
         track.write(Track::new(key(hash), now, whose));
     }
+    set_key(place.wrapping_sub(1), key(hash));
     count(arm, vip, |counts| {
         counts.flows += 1;
         bump(&raw mut counts.started, bin(now));
     });
     count_member(arm, member, |counts| counts.started += 1);
     1
+}
+
+/// Counts an ICMP error about a followed flow. That a backend does not know the tunnel's protocol, or
+/// that nothing listens where it leads, is never right.
+#[inline(always)]
+pub fn note_error(view: &View, packet: &Packet) {
+    let hash = hash::flow(TAG_KEY.load(), &packet.flow);
+    let of = view.change | view.stage << 8;
+    let new = error_of_track(hash, of, packet.error as u32) != 0;
+    let never_right = matches!(packet.error, IcmpError::Protocol | IcmpError::Port);
+    if never_right {
+        let slot = if new { view.shadow } else { view.active };
+        counters::hard_event(slot, &packet.flow.source);
+    }
+}
+
+/// [`note_error`], as a global function of numbers; 1 if the flow is the new arm's.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn error_of_track(hash: u64, of: u32, error: u32) -> u32 {
+    let found = Found(seek_track(hash, of & 0xff));
+    let Some(track) = TRACKS.get_ptr_mut(found.place().wrapping_sub(1)) else {
+        return 0;
+    };
+    // SAFETY: as in `seek_syn`.
+    let track = unsafe { &*track };
+    if u32::from(track.stage) == of >> 8 {
+        count(track.arm.into(), track.vip, |counts| {
+            bump(&raw mut counts.icmp, error as usize);
+        });
+        count_member(track.arm.into(), track.member, |counts| counts.icmp += 1);
+    }
+    u32::from(found.is_new())
 }
 
 #[inline(always)]
@@ -247,7 +312,7 @@ pub extern "C" fn follow_track(
     match track.segment(&segment, now) {
         Step::Nothing => {}
         Step::Completed => completed(track, now, u64::from(within_ms) * NS_PER_MS),
-        Step::Ended(end) => ended(track, end, shape as u8),
+        Step::Ended(end) => ended(place.wrapping_sub(1), track, end, shape as u8),
     }
     1
 }
@@ -272,8 +337,9 @@ fn completed(track: &Track, now: u64, within_ns: u64) {
 /// Counts how a flow was, and gives its place back. Flows of an earlier step are not counted: the
 /// arms had other shares then.
 #[inline(always)]
-pub fn ended(track: &mut Track, end: End, stage: u8) {
+pub fn ended(number: u32, track: &mut Track, end: End, stage: u8) {
     track.key = 0;
+    set_key(number, 0);
     if track.stage != stage || track.is_retried() {
         return;
     }
@@ -286,6 +352,26 @@ pub fn ended(track: &mut Track, end: End, stage: u8) {
     });
     if matches!(end, End::Reset | End::Empty) {
         count_member(track.arm.into(), track.member, |counts| counts.early += 1);
+    }
+}
+
+/// Looks at a record from the timer: ends a flow that has been followed for long enough, and forgets a
+/// handshake that was never completed.
+#[inline(always)]
+pub fn look_at(number: u32, now: u64, stage: u8) {
+    let Some(track) = TRACKS.get_ptr_mut(number) else {
+        return;
+    };
+    // SAFETY: as in `seek_syn`.
+    let track = unsafe { &mut *track };
+    if track.key == 0 {
+        return;
+    }
+    if track.is_due(now) {
+        ended(number, track, End::Alive, stage);
+    } else if track.is_free(now) {
+        track.key = 0;
+        set_key(number, 0);
     }
 }
 

@@ -1,9 +1,10 @@
 //! ICMP errors: which flow they are about.
 
-use lb_common::packet::{Role, Skip};
+use lb_common::evidence::IcmpError;
+use lb_common::packet::{Kind, Role, Skip};
 
 use crate::packets::{Flags, Ip, Talk, icmp_raw, inner, ip, tcp, tcp_segment, too_big, udp};
-use crate::seen::{addr, flow, key, kind, v4, v6};
+use crate::seen::{addr, flow, key, kind, parse, v4, v6};
 
 /// What a router sends to the VIP about a packet that the VIP sent to its client.
 fn about(talk: Talk, quote: &[u8]) -> Vec<u8> {
@@ -173,5 +174,51 @@ fn every_type_of_error_and_every_code() {
             let frame = icmp_raw(router, v6().to.ip(), number, code, &sent(v6(), &[]));
             assert_eq!(flow(&frame).flow, key(v6(), 6), "type {number} code {code}");
         }
+    }
+}
+
+/// What we tunnelled to a backend comes back in an error to the tunnel's source.
+#[test]
+fn an_error_about_a_tunnelled_packet_is_about_the_client_s_flow() {
+    let (ours, theirs) = (
+        [addr("192.0.2.1"), addr("2001:db8:f::1")],
+        [addr("10.0.2.1"), addr("fd00:2::1")],
+    );
+    // (inner, tunnel protocol, outer family): 4in4, 6in6, 4in6.
+    for (talk, protocol, outer) in [(v4(), 4, 0), (v6(), 41, 1), (v4(), 4, 1)] {
+        let client = inner(&tcp(talk, Flags::Syn, &[])).to_vec();
+        let sent = ip(
+            &Ip::default(),
+            ours[outer],
+            theirs[outer],
+            protocol,
+            &client,
+        );
+        for (kinds, error) in [
+            ([(3, 2), (4, 1)], IcmpError::Protocol),
+            ([(3, 3), (1, 4)], IcmpError::Port),
+            ([(3, 1), (1, 3)], IcmpError::Host),
+            ([(3, 4), (2, 0)], IcmpError::TooBig),
+            ([(11, 0), (3, 0)], IcmpError::Host),
+        ] {
+            let (kind, code) = kinds[outer];
+            let frame = icmp_raw(theirs[outer], ours[outer], kind, code, &sent);
+            let (kind, packet) = parse(&frame).unwrap();
+            assert_eq!(kind, Kind::TunnelError);
+            assert_eq!((packet.flow, packet.error), (key(talk, 6), error));
+        }
+        // Eight bytes of the client's packet name no flow; another's packets are not ours.
+        let short = &sent[..sent.len() - client.len() + 8];
+        let frame = icmp_raw(theirs[outer], ours[outer], 3, 2, short);
+        assert_eq!(kind(&frame), Err(Skip::Icmp));
+        let foreign = ip(
+            &Ip::default(),
+            theirs[outer],
+            ours[outer],
+            protocol,
+            &client,
+        );
+        let frame = icmp_raw(theirs[outer], ours[outer], 3, 2, &foreign);
+        assert_eq!(kind(&frame), Err(Skip::Icmp));
     }
 }

@@ -18,7 +18,7 @@ use super::pins::Pins;
 use crate::sys::MappedArray;
 
 /// Every map of the object but the timer's, all frozen.
-pub const FROZEN: [&str; 27] = [
+pub const FROZEN: [&str; 28] = [
     "CONTROL",
     "POLICY",
     "HARD_EVENTS",
@@ -42,6 +42,7 @@ pub const FROZEN: [&str; 27] = [
     "VIP_COUNTS",
     "MEMBER_COUNTS",
     "TRACKS",
+    "TRACK_KEYS",
     "EVIDENCE",
     "MEMBER_EVIDENCE",
     "ALLOWANCES",

@@ -4,16 +4,20 @@ use std::time::{Duration, Instant};
 
 use lb_common::breaker::{Breaker, Design, Weights};
 use lb_common::control::{Cause, SHARE_ALL, control_flag};
-use lb_common::evidence::{End, Evidence, NO_REQUEST};
+use lb_common::counter::Reason;
+use lb_common::evidence::{End, Evidence, IcmpError, NO_REQUEST};
 use lb_common::guard::{Op, Refusal, STEPS, TrialPut};
 use lb_tests::bench::{Bench, refusal};
-use lb_tests::packets::{Flags, tcp};
+use lb_tests::packets::{Flags, Ip, Talk, icmp_raw, inner, ip, tcp};
 use lb_userspace::kernel::image::Image;
+use lb_userspace::kernel::probe::Action;
 use lb_userspace::lab::until;
 use zerocopy::IntoBytes;
 
-use crate::world::{backend, client, commit, probe, shop};
+use crate::world::{addr, backend, client, commit, probe, shop};
 
+/// One of the addresses that the bench's outer packets come from.
+const OUTER: &str = "172.16.3.4";
 const HALF: u64 = SHARE_ALL as u64 / 2;
 const SOON: Duration = Duration::from_secs(20);
 const WITHIN_MS: u32 = 300;
@@ -288,4 +292,43 @@ fn an_attack_on_both_arms_does_not_end_the_trial() {
         std::thread::sleep(Duration::from_millis(1));
     }
     assert!(bench.record().flags & control_flag::TRIAL != 0);
+}
+
+/// A backend's host says that it knows no such tunnel: once is counted, three clients are enough.
+#[test]
+fn errors_about_tunnelled_packets_are_counted_in_their_arm_and_end_the_trial() {
+    let (bench, _, new, slot) = followed(HALF, Breaker::default());
+    let mut clients = 0;
+    for port in 1..=60_u8 {
+        let talk = Talk::new(&format!("198.51.100.{port}:4000"), "203.0.113.5:80");
+        let syn = probe(&bench, &tcp(talk, Flags::Syn, &[]));
+        let from = addr(if syn.slot == slot {
+            "10.0.5.2"
+        } else {
+            "10.0.5.1"
+        });
+        let client = inner(&tcp(talk, Flags::Syn, &[])).to_vec();
+        let sent = ip(&Ip::default(), addr(OUTER), from, 4, &client);
+        let elsewhere = probe(&bench, &icmp_raw(from, addr("192.0.2.200"), 3, 2, &sent));
+        assert_eq!(elsewhere.reason, Some(Reason::Icmp), "not to us");
+        if syn.slot != slot {
+            continue;
+        }
+        let seen = probe(&bench, &icmp_raw(from, addr(OUTER), 3, 2, &sent));
+        assert_eq!(seen.reason, Some(Reason::TunnelError));
+        assert_eq!(seen.action, Action::Pass);
+        clients += 1;
+        assert_eq!(
+            counts(&bench, &new)[1].icmp[IcmpError::Protocol as usize],
+            clients
+        );
+        if clients == 20 {
+            break;
+        }
+    }
+    until("the breaker", SOON, || {
+        (bench.record().cause == Cause::Breaker as u32).then_some(())
+    })
+    .unwrap();
+    assert_eq!(bench.record().tripped_vip, 0, "by hard events");
 }

@@ -46,10 +46,11 @@ pub fn is_outer_source(ctx: &XdpContext, packet: &Packet) -> bool {
     let Some(ip) = frame.read::<Ipv6>(ETHERNET_LEN) else {
         return false;
     };
-    let [a, b, c, d] = Address::v6(ip.destination).words();
-    let [e, f, g, h] = SOURCE_V6.load();
-    let differs = a ^ e | b ^ f | c ^ g | (d ^ h) & !SOURCE_V6_MASK.load();
-    (e | f | g | h) != 0 && differs == 0
+    let to = Address::v6(ip.destination).words();
+    let source = SOURCE_V6.load();
+    let fixed = (to[0] ^ source[0]) | (to[1] ^ source[1]) | (to[2] ^ source[2]);
+    let last = (to[3] ^ source[3]) & !SOURCE_V6_MASK.load();
+    source != [0; 4] && fixed | last == 0
 }
 
 /// Sends a packet to the backend that was chosen.

@@ -12,6 +12,7 @@ use crate::change::actor::Actor;
 use crate::change::journal::{Entry, Kind, Repair};
 use crate::change::ledger::Ledger;
 use crate::change::machine::Event;
+use crate::change::store::Store;
 
 /// Bytes that a change needs on the disk besides its file: records and metadata.
 const ROOM: usize = 64 * 1024;
@@ -78,6 +79,10 @@ impl Engine {
             self.troubled(why);
         } else if self.warnings.remove(WARNING).is_some() {
             tracing::info!("the journal can be written again");
+            if let Ok(store) = Store::open(self.setup.paths.generations()) {
+                self.store = store;
+                self.warnings.remove("store");
+            }
             self.catch_up();
         }
         outcome

@@ -1,5 +1,7 @@
 //! A disk that is full, read-only or gone.
 
+use std::fs;
+
 use lb_userspace::lab::until;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
@@ -78,9 +80,12 @@ fn an_agent_starts_on_a_full_disk() {
 fn an_agent_starts_on_a_read_only_disk_and_adopts() {
     let mut scene = Scene::new();
     scene.stop();
+    // What a crash has left cannot be cleared now.
+    fs::create_dir(scene.state().join("generations/.new-9")).unwrap();
     scene.remount(MsFlags::MS_RDONLY);
     scene.start();
     assert_eq!(scene.instance.active(), Some(2));
+    assert!(scene.warnings().contains(".new-9"));
     scene.refuses(&["read-only", "dmesg"]);
     scene.instance.expect(&["history"], 0).unwrap();
     scene.forwards();

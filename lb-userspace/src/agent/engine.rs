@@ -130,6 +130,7 @@ impl Engine {
             return;
         };
         let view = KernelView::of(&record, Now::read().boot_ns);
+        self.note_breaker(&record);
         self.step(Event::KernelObserved(view));
         if view.active == self.active {
             return;

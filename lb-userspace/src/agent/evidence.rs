@@ -1,5 +1,6 @@
 //! Judging a trial on its traffic: counters read each round, the verdict given to the change.
 
+use lb_common::control::{Cause, ControlRecord};
 use lb_common::guard::{Op, TrialPut};
 use serde_json::json;
 use zerocopy::IntoBytes;
@@ -287,13 +288,43 @@ impl Engine {
         };
         let mut line = EvidenceLine::of(round, TOLD);
         line.generation = running.change.spec().generation;
+        let (step, steps) = running.change.steps();
+        line.step = step.saturating_add(1);
+        line.steps = steps;
+        line.share_ppm = running.change.spec().step(step).0;
         line.left_ms = running.change.deadline_ns().saturating_sub(now) / 1_000_000;
         let numbers = json!(line);
         if let Some(evidence) = &mut running.evidence {
             evidence.last = Some(line.clone());
         }
-        running.tell(ApplyEvent::Evidence(line));
+        running.tell(ApplyEvent::Evidence(Box::new(line)));
         self.step(Event::Evidence(numbers));
+    }
+}
+
+impl Engine {
+    /// The kernel's breaker has ended the trial: what it saw, for the journal.
+    pub(super) fn note_breaker(&mut self, record: &ControlRecord) {
+        let mine = |running: &Running| {
+            let state = running.change.state();
+            !state.is_final() && running.change.spec().generation == record.ended_generation
+        };
+        let tripped = record.cause == Cause::Breaker as u32;
+        if !tripped || !self.running.as_ref().is_some_and(mine) {
+            return;
+        }
+        let about = match record.tripped_vip.checked_sub(1) {
+            None => "packets that are never right came from three sources and more".to_owned(),
+            Some(vip) => {
+                let vip = u16::try_from(vip).unwrap_or(u16::MAX);
+                let name = self.kernel.maps.vip_name(vip).unwrap_or_default();
+                format!("handshakes of {name} fail in the new arm alone")
+            }
+        };
+        let evidence = self.running.as_ref().and_then(|r| r.evidence.as_ref());
+        let mut line = evidence.and_then(|e| e.last.clone()).unwrap_or_default();
+        line.breaker = Some(about);
+        self.step(Event::Evidence(json!(line)));
     }
 }
 

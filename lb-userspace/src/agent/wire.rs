@@ -45,7 +45,7 @@ pub enum ApplyEvent {
     /// A step.
     Progress(Progress),
     /// A round of judgement.
-    Evidence(EvidenceLine),
+    Evidence(Box<EvidenceLine>),
     /// The change was not begun.
     NotBegun {
         /// Why not, and the way out.
@@ -69,6 +69,15 @@ pub struct EvidenceLine {
     pub finding: Option<Finding>,
     /// Time left of this step, ms.
     pub left_ms: u64,
+    /// Step of the trial, from 1 on; the last one waits for the confirmation.
+    pub step: usize,
+    /// Steps that there are.
+    pub steps: usize,
+    /// Share of new flows that the new arm has, ppm.
+    pub share_ppm: u32,
+    /// What made the kernel's breaker trip, if it did.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub breaker: Option<String>,
     /// VIPs that the change moves, the most telling first; no more than 16.
     pub vips: Vec<VipLine>,
     /// VIPs that are not named in [`Self::vips`].

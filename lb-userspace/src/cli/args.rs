@@ -181,13 +181,13 @@ pub struct ApplyArgs {
     /// Only if the change does what this plan says (`lbguard plan` prints the digest)
     #[arg(long, value_name = "DIGEST")]
     pub plan: Option<String>,
-    /// Share of new flows that the trial gets, 1 to 50 percent [default: all]
+    /// Share of new flows that the trial begins with, 1 to 50 percent [default: policy.toml]
     #[arg(long, value_name = "PCT")]
     pub canary: Option<CanaryShare>,
-    /// Who confirms: a person, or the evidence (refused as long as none is collected)
+    /// Who confirms: a person, or the evidence when it passes
     #[arg(long, value_enum, default_value_t = ConfirmMode::Manual, value_name = "MODE")]
     pub confirm: ConfirmMode,
-    /// Time from the start of the trial in which to confirm [default: policy.toml]
+    /// Time in which to confirm, once the last step has begun [default: policy.toml]
     #[arg(long, value_name = "TIME", value_parser = values::span)]
     pub confirm_within: Option<Duration>,
     /// Return once the trial runs instead of following it to its end

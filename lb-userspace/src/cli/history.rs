@@ -72,6 +72,18 @@ fn summary_text(page: &mut Page, past: &Past, change: &Summary) {
     if let Some(cause) = &change.cause {
         page.field("  cause  ", &cause.to_string());
     }
+    if let Some(said) = proof(change) {
+        page.field("  proven ", said);
+    }
+}
+
+/// Whether its traffic has proven a committed change good; nothing for one without evidence.
+pub fn proof(change: &Summary) -> Option<&'static str> {
+    match change.proven? {
+        _ if change.kind != Kind::Committed => None,
+        true => Some("by traffic"),
+        false => Some("not proven by traffic: accepted by a person"),
+    }
 }
 
 /// One change as a JSON object.
@@ -85,6 +97,7 @@ pub fn summary_json(past: &Past, change: &Summary) -> Value {
         "state": change.kind,
         "in_force": past.in_force(spec.generation),
         "rolled_back": change.rolled_back,
+        "proven": change.proven,
         "author": spec.author,
         "why": spec.why,
         "forced": spec.forced,

@@ -17,6 +17,7 @@ mod decap;
 pub mod diff;
 mod doctor;
 pub mod error;
+mod evidence_view;
 mod help;
 mod history;
 mod man;

@@ -1,17 +1,24 @@
 //! How a change is shown while it runs: a line a step, and on a terminal the time that is left.
 
 use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
 
-use super::{CliError, Context, out};
-use crate::agent::wire::ApplyEvent;
+use super::{CliError, Context, evidence_view, out};
+use crate::agent::wire::{ApplyEvent, EvidenceLine};
 use crate::kernel::stage::Sealed;
 use crate::sys::boot_ns;
+
+/// Time between two lines about the evidence where nothing can be redrawn.
+const TOLD_EVERY: Duration = Duration::from_secs(5);
 
 /// Shows events as they come.
 pub struct Follower {
     live: bool,
     deadline_ns: Option<u64>,
-    drawn: bool,
+    evidence: Option<EvidenceLine>,
+    told: Option<(Instant, String)>,
+    /// Lines on the screen that will be drawn anew.
+    drawn: usize,
 }
 
 impl Follower {
@@ -21,12 +28,17 @@ impl Follower {
         Self {
             live,
             deadline_ns: None,
-            drawn: false,
+            evidence: None,
+            told: None,
+            drawn: 0,
         }
     }
 
     /// Shows one event.
     pub fn show(&mut self, event: &ApplyEvent) -> Result<(), CliError> {
+        if let ApplyEvent::Evidence(line) = event {
+            return self.judged(line);
+        }
         self.clear();
         match event {
             ApplyEvent::Findings { text, .. } => out::print(text),
@@ -34,6 +46,7 @@ impl Follower {
             ApplyEvent::NotBegun { .. } | ApplyEvent::Evidence(_) => Ok(()),
             ApplyEvent::Progress(progress) => {
                 self.deadline_ns = progress.deadline_ns;
+                self.evidence = None;
                 let generation = progress.generation;
                 let (state, text) = (&progress.state, &progress.text);
                 let label = format!("generation {generation}  {state:<10}  ");
@@ -42,20 +55,46 @@ impl Follower {
         }
     }
 
-    /// Draws the time that is left.
+    /// On a terminal the table is drawn at the next redraw; else a line now and then, and at once
+    /// when the verdict is another.
+    fn judged(&mut self, line: &EvidenceLine) -> Result<(), CliError> {
+        if self.live {
+            self.evidence = Some(line.clone());
+            return Ok(());
+        }
+        let due = self
+            .told
+            .as_ref()
+            .is_none_or(|(at, verdict)| at.elapsed() >= TOLD_EVERY || *verdict != line.verdict);
+        if !due {
+            return Ok(());
+        }
+        self.told = Some((Instant::now(), line.verdict.clone()));
+        let label = format!("generation {}  evidence    ", line.generation);
+        let text = evidence_view::sentence(line);
+        out::sentences(&format!("{label}{text}\n"), &[&label])
+    }
+
+    /// Draws the arms side by side, and the time that is left.
     pub fn redraw(&mut self) {
         let Some(deadline_ns) = self.deadline_ns.filter(|_| self.live) else {
             return;
         };
+        self.clear();
+        let mut lines = self
+            .evidence
+            .as_ref()
+            .map(evidence_view::table)
+            .unwrap_or_default();
         let left = deadline_ns.saturating_sub(boot_ns()) / 1_000_000_000;
-        let text = format!(
-            "\r\x1b[K  {left} s left: `lbguard confirm` keeps it, `lbguard revert` ends it"
-        );
+        lines.push(format!(
+            "  {left} s left: `lbguard confirm` keeps it, `lbguard revert` ends it"
+        ));
         let mut screen = std::io::stderr().lock();
         let _ = screen
-            .write_all(text.as_bytes())
+            .write_all(lines.join("\n").as_bytes())
             .and_then(|()| screen.flush());
-        self.drawn = true;
+        self.drawn = lines.len();
     }
 
     /// Leaves the screen as lines.
@@ -64,8 +103,11 @@ impl Follower {
     }
 
     fn clear(&mut self) {
-        if std::mem::take(&mut self.drawn) {
-            let _ = std::io::stderr().lock().write_all(b"\r\x1b[K");
+        let lines = std::mem::take(&mut self.drawn);
+        if lines > 0 {
+            let up = "\x1b[1A\r\x1b[K".repeat(lines.saturating_sub(1));
+            let text = format!("\r\x1b[K{up}");
+            let _ = std::io::stderr().lock().write_all(text.as_bytes());
         }
     }
 }

@@ -1,12 +1,14 @@
 //! `lbguard show GEN`: one generation, what it holds and what became of it.
 
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::args::ShowArgs;
-use super::history::summary_json;
+use super::history::{proof, summary_json};
 use super::past::{Past, outcome, parse};
 use super::render::{Page, Tone, time};
-use super::{CliError, Context, out};
+use super::{CliError, Context, evidence_view, out};
+use crate::agent::wire::EvidenceLine;
 use crate::change::diff::endpoint;
 use crate::change::store::Generation;
 use crate::config::{Config, Pool};
@@ -37,6 +39,7 @@ fn as_json(past: &Past, generation: &Generation, config: &Config) -> Value {
         "digest": generation.meta.digest,
         "in_force": past.in_force(number),
         "change": past.ledger.change_of(number).map(|change| summary_json(past, change)),
+        "evidence": evidence(past, number),
         "config": config,
     })
 }
@@ -58,6 +61,12 @@ fn as_text(context: &Context, past: &Past, generation: &Generation, config: &Con
         if let Some(cause) = &change.cause {
             page.field("  cause   ", &cause.to_string());
         }
+        if let Some(said) = proof(change) {
+            page.field("  proven  ", said);
+        }
+        if let Some(line) = judged(past, meta.generation) {
+            page.field("  traffic ", &evidence_view::sentence(&line));
+        }
     }
     if meta.generation > 0 {
         let asked = format!("{} by {}", time(meta.time), meta.author.user);
@@ -76,6 +85,21 @@ fn as_text(context: &Context, past: &Past, generation: &Generation, config: &Con
         pool_text(&mut page, pool);
     }
     page.finish()
+}
+
+/// What the last judgement of a change's traffic said, as the journal has it.
+fn judged(past: &Past, generation: u64) -> Option<EvidenceLine> {
+    let body = evidence(past, generation)?;
+    EvidenceLine::deserialize(body).ok()
+}
+
+fn evidence(past: &Past, generation: u64) -> Option<&Value> {
+    past.records
+        .iter()
+        .rev()
+        .filter(|record| record.generation == Some(generation))
+        .find_map(|record| record.body.get("evidence"))
+        .filter(|evidence| !evidence.is_null())
 }
 
 fn pool_text(page: &mut Page, pool: &Pool) {

@@ -107,6 +107,11 @@ impl Change {
         &self.spec
     }
 
+    /// The trial's step, from 0 on, and how many there are.
+    pub fn steps(&self) -> (usize, usize) {
+        (self.step, self.spec.canary_ppm.len().saturating_add(1))
+    }
+
     /// Boot-time ns at which the present step ends by itself.
     pub fn deadline_ns(&self) -> u64 {
         self.deadline_ns

@@ -2,6 +2,7 @@
 //! wish, the clock, a failing journal.
 
 use lb_common::control;
+use serde_json::Value;
 
 use super::{Change, Effect, KernelView, State, Trial, Verdict};
 use crate::change::Now;
@@ -71,7 +72,13 @@ impl Change {
             return self.end(State::Reverted(own));
         }
         self.ended_by = Actor::by_uid(by);
-        self.end(State::Reverted(self.lateness_or(cause)))
+        let mut cause = self.lateness_or(cause);
+        if cause.kind == CauseKind::Breaker
+            && let Some(about) = self.evidence.get("breaker").and_then(Value::as_str)
+        {
+            about.clone_into(&mut cause.detail);
+        }
+        self.end(State::Reverted(cause))
     }
 
     pub(super) fn revert_requested(&mut self, by: Actor) -> Vec<Effect> {

@@ -1,7 +1,8 @@
 //! `cargo xtask demo`: lbguard in network namespaces, with real clients and real servers.
 //!
-//! Four acts, each with figures taken from the traffic: forwarding, a good change, the mistake of
-//! the postmortem refused, and the same mistake forced through and put back by the kernel.
+//! Five acts, each with figures taken from the traffic: forwarding, a good change that proves itself,
+//! the mistake of the postmortem refused, the same forced through and put back on what its traffic
+//! shows, and once more with nobody there.
 
 mod acts;
 mod services;
@@ -39,8 +40,8 @@ fn run(show: &mut Show) -> anyhow::Result<()> {
         .build()
         .context("build the lab (root is needed)")?;
     let mut instance = Instance::new(&lab)?;
-    // The lease would end the forced change first; the demo shows the deadline.
-    instance.write("policy.toml", "version = 1\n[limits]\nlease = \"30s\"\n")?;
+    instance.write("policy.toml", "version = 1\n")?;
+    acts::unlike(&lab)?;
     show.step("starting the agent: the kernel gets the XDP program, the guard, the deadman");
     instance.start_agent()?;
     show.done();
@@ -48,7 +49,8 @@ fn run(show: &mut Show) -> anyhow::Result<()> {
     let traffic = acts::forwarding(show, &lab, &instance)?;
     acts::good_change(show, &lab, &instance, &traffic)?;
     acts::refused(show, &lab, &instance)?;
-    acts::forced(show, &lab, &mut instance, &traffic)?;
+    acts::forced(show, &lab, &instance, &traffic)?;
+    acts::nobody_there(show, &lab, &mut instance, &traffic)?;
     Ok(())
 }
 

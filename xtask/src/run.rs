@@ -39,37 +39,40 @@ pub fn demo(args: &[String]) -> Result<()> {
     run(command.args(args))
 }
 
-/// The long end-to-end tests, which are marked `#[ignore]` and have `soak` in their name.
+/// The long tests: end-to-end tests that are marked `#[ignore]` and named `soak_...`. The first argument
+/// chooses among them: `guard` runs `soak_guard_...`, and a million traces of a change's states.
 pub fn soak(args: &[String]) -> Result<()> {
+    let (which, rest) = match args.split_first() {
+        Some((first, rest)) if !first.starts_with('-') => (format!("soak_{first}"), rest),
+        _ => ("soak".to_owned(), args),
+    };
     let mut list = as_root("test")?;
-    list.args([
-        "--quiet",
-        "--release",
-        "--package",
-        END_TO_END,
-        "--",
-        "--ignored",
-        "--list",
-        "soak",
-    ]);
+    list.args(["--quiet", "--release", "--package", END_TO_END, "--"]);
+    list.args(["--ignored", "--list"]).arg(&which);
     if !output(&mut list)?
         .lines()
         .any(|line| line.ends_with(": test"))
     {
-        println!("soak: there is no such test yet");
-        return Ok(());
+        bail!("there is no long test named {which}...");
     }
+    let traced = if "soak_guard".starts_with(&which) {
+        traces()
+    } else {
+        Ok(())
+    };
     let mut soak = as_root("test")?;
-    soak.args([
-        "--release",
-        "--no-fail-fast",
-        "--package",
-        END_TO_END,
-        "--",
-        "--ignored",
-        "soak",
-    ]);
-    run(soak.args(["--nocapture", "--test-threads=1"]).args(args))
+    soak.args(["--release", "--no-fail-fast", "--package", END_TO_END]);
+    soak.args(["--", "--ignored", "--nocapture", "--test-threads=1"]);
+    run(soak.arg(&which).args(rest)).and(traced)
+}
+
+/// The property tests of a change's states, with a million traces each.
+fn traces() -> Result<()> {
+    println!("soak: 1,000,000 traces of a change's states");
+    let mut traces = cargo_command("test");
+    traces.env("LB_TRACES", "1000000");
+    traces.args(["--release", "--package", "lb-userspace", "--lib", "traces"]);
+    run(&mut traces)
 }
 
 /// A cargo command that builds as the caller and runs what it has built as root.

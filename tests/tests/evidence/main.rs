@@ -11,5 +11,6 @@
 )]
 
 mod good;
+mod low;
 mod scene;
 mod seed;

@@ -296,16 +296,15 @@ impl Change {
 
     fn confirm_requested(&mut self, by: Actor, accept_unproven: bool) -> Vec<Effect> {
         match self.state {
-            State::Baking => {}
-            // A person may know what so little traffic cannot show.
-            State::Canary { .. } if accept_unproven && !self.moving => {}
             State::Confirming | State::Reverting(_) => return Vec::new(),
+            // A person may know what so little traffic cannot show.
+            State::Baking | State::Canary { .. } if !self.moving => {}
             _ => return vec![self.emit("not confirmed: it is not waiting for it yet")],
         }
-        let proven = !self.spec.evidence || self.verdict == Some(Verdict::Pass);
+        let baking = self.state == State::Baking;
+        let proven = baking && (!self.spec.evidence || self.verdict == Some(Verdict::Pass));
         if !proven && !accept_unproven {
-            let way_out = "not confirmed: the evidence has not passed; --accept-unproven keeps it";
-            return vec![self.emit(way_out)];
+            return vec![self.emit(&self.unproven())];
         }
         self.state = State::Confirming;
         self.proven = Some(proven);
@@ -319,6 +318,20 @@ impl Change {
             self.emit("confirming"),
             Effect::Confirm { uid },
         ]
+    }
+}
+
+impl Change {
+    /// Why it is not confirmed, and how it is kept all the same.
+    fn unproven(&self) -> String {
+        let why = match &self.verdict {
+            Some(Verdict::Inconclusive(why)) => format!(" ({why})"),
+            _ => String::new(),
+        };
+        format!(
+            "not confirmed: the evidence has not passed{why}; `lbguard confirm --accept-unproven` keeps \
+             it all the same"
+        )
     }
 }
 

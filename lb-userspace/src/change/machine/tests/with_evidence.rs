@@ -49,8 +49,28 @@ fn each_step_needs_its_own_pass() {
     assert!(
         run.at(10, confirm())
             .last_text()
-            .starts_with("not confirmed")
+            .starts_with("not confirmed: it is not waiting")
     );
+}
+
+#[test]
+fn in_a_canary_step_only_a_person_who_says_so_confirms_and_that_proves_nothing() {
+    let thin = Event::Verdict(Verdict::Inconclusive("3 of 207 flows".into()));
+    let run = canary().at(10, thin).at(11, confirm());
+    assert_eq!(run.change.state(), &State::Canary { step: 0 });
+    let text = run.last_text();
+    assert!(text.contains("3 of 207 flows"), "{text}");
+    assert!(text.contains("--accept-unproven"), "{text}");
+    let accept = Event::ConfirmRequested {
+        by: operator(),
+        accept_unproven: true,
+    };
+    let run = canary().at(12, accept);
+    assert_eq!(run.change.state(), &State::Confirming);
+    let Some(Effect::Journal(confirmed)) = run.effects.first() else {
+        panic!("{:?}", run.effects);
+    };
+    assert_eq!(confirmed.body["proven"], false);
 }
 
 #[test]

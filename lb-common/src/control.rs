@@ -9,6 +9,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Records in the ring.
 pub const RECORDS: usize = 64;
+/// Between changes one of 2^this new flows is followed at least, if any is.
+pub const MOST_SAMPLING: u32 = 15;
+/// Step number of flows that are followed between changes: no trial has it.
+pub const WATCH_STAGE: u32 = 0xff;
 /// The share that sends every new flow to SHADOW.
 pub const SHARE_ALL: u32 = 1 << 16;
 /// "No slot", in the slot fields of [`ControlRecord`].
@@ -56,6 +60,8 @@ pub mod control_flag {
     pub const EVIDENCE: u32 = 8;
     /// The breaker has ended a trial, and nobody has acknowledged it yet (K8).
     pub const LATCHED: u32 = 4;
+    /// Between changes, some new flows are followed and counted.
+    pub const WATCH: u32 = 16;
 }
 
 /// Why the last trial or generation ended, [`ControlRecord::cause`].
@@ -157,8 +163,9 @@ pub struct ControlRecord {
     pub within_ms: u32,
     /// Number of the VIP that the breaker's sums were about, plus 1; 0 = hard events.
     pub tripped_vip: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// With [`control_flag::WATCH`]: one of 2^n new flows is followed, in the upper half; time in
+    /// which a handshake has to be complete, ms, in the lower.
+    pub watch: u32,
 }
 
 impl ControlRecord {
@@ -178,6 +185,37 @@ impl ControlRecord {
         } else {
             Cause::None
         }
+    }
+
+    /// This record with one of 2^`sampling` new flows followed between changes. Lasts over trials,
+    /// commits and reverts.
+    #[must_use]
+    #[inline(always)]
+    pub const fn watching(mut self, sampling: u32, within_ms: u32) -> Self {
+        self.flags |= control_flag::WATCH;
+        self.watch = sampling << 16 | within_ms & 0xffff;
+        self
+    }
+
+    /// This record with nothing followed between changes.
+    #[must_use]
+    #[inline(always)]
+    pub const fn unwatched(mut self) -> Self {
+        self.flags &= !control_flag::WATCH;
+        self.watch = 0;
+        self
+    }
+
+    /// Bits of a flow's hash that are 0 if it is followed between changes.
+    #[inline(always)]
+    pub const fn watch_mask(&self) -> u32 {
+        (1 << (self.watch >> 16 & MOST_SAMPLING)) - 1
+    }
+
+    /// Time in which a watched handshake has to be complete, ms.
+    #[inline(always)]
+    pub const fn watch_within_ms(&self) -> u32 {
+        self.watch & 0xffff
     }
 
     /// This record with its trial ended: w = 0, SHADOW's generation no longer on trial.

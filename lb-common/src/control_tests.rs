@@ -66,6 +66,23 @@ fn ends_touch_only_what_they_must() {
     assert_eq!(back.ended_generation, 6);
 }
 
+#[test]
+fn watching_outlives_trials_and_commits() {
+    let watched = record().watching(4, 300);
+    for after in [
+        watched,
+        watched.trial_over(Cause::Deadline, 0, 7),
+        watched.flipped(0, 8),
+        watched.gone_back(0, 9),
+    ] {
+        assert_ne!(after.flags & control_flag::WATCH, 0);
+        assert_eq!((after.watch_mask(), after.watch_within_ms()), (15, 300));
+    }
+    assert_eq!(watched.unwatched(), record());
+    let most = record().watching(MOST_SAMPLING, 2_000);
+    assert_eq!((most.watch_mask(), most.watch_within_ms()), (32_767, 2_000));
+}
+
 /// What happens to a node, as its owner sees it.
 #[derive(Clone, Copy, Debug)]
 enum Event {

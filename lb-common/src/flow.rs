@@ -41,6 +41,9 @@ impl Birth {
     /// Under a committed generation, or in an arm that nobody watches.
     pub const SETTLED: Self = Self(0);
 
+    /// Under a committed generation, and followed from there.
+    pub const WATCHED: Self = Self(1);
+
     /// In the new arm of a change, or in its control arm.
     #[inline(always)]
     pub const fn in_arm(change: u32, new: bool) -> Self {

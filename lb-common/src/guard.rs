@@ -119,6 +119,9 @@ codes! {
         /// one. Arguments: share, salt, deadline in ms (not with the same share). Payload:
         /// [`TrialPut`].
         Step = 26,
+        /// Has some new flows followed between changes, with no trial on. Arguments: 0 = none,
+        /// n for one of 2^n, time in which a handshake has to be complete in ms.
+        Watch = 27,
     }
 }
 

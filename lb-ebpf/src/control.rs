@@ -3,7 +3,7 @@
 use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xchg};
 
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns};
-use lb_common::control::{Control, ControlRecord, control_flag, place};
+use lb_common::control::{Control, ControlRecord, WATCH_STAGE, control_flag, place};
 use lb_common::hash;
 
 use crate::deadman;
@@ -29,9 +29,13 @@ pub struct View {
     pub change: u32,
     /// Whether the trial's flows are followed and counted.
     pub evidence: bool,
-    /// Step of the trial; only with `evidence`.
+    /// Whether flows are followed at all: with `evidence`, or some of them between changes.
+    pub follows: bool,
+    /// Bits of a new flow's hash that are 0 if it is followed.
+    pub mask: u32,
+    /// Step of the trial; only if `follows`.
     pub stage: u32,
-    /// Time in which a handshake has to be complete, ms; only with `evidence`.
+    /// Time in which a handshake has to be complete, ms; only if `follows`.
     pub within_ms: u32,
     /// Whether the trial's plan names removed VIPs.
     pub removes: bool,
@@ -45,6 +49,12 @@ impl View {
     pub fn takes(&self, flow_hash: u64) -> bool {
         let draw = hash::finish(flow_hash ^ self.salt) >> 48;
         (draw as u32) < self.share
+    }
+
+    /// Whether a new flow with this hash is followed; only if `follows`.
+    #[inline(always)]
+    pub const fn samples(&self, flow_hash: u64) -> bool {
+        flow_hash as u32 & self.mask == 0
     }
 }
 
@@ -102,11 +112,21 @@ pub fn view() -> Option<View> {
 fn of_record(record: &ControlRecord, age: u32) -> View {
     let trial = record.flags & control_flag::TRIAL != 0 && record.trial_lives(now());
     let evidence = trial && record.flags & control_flag::EVIDENCE != 0;
+    let watch = !trial && record.flags & control_flag::WATCH != 0;
+    let (mask, stage, within_ms) = if evidence {
+        (0, record.stage, record.within_ms)
+    } else if watch {
+        (record.watch_mask(), WATCH_STAGE, record.watch_within_ms())
+    } else {
+        (0, 0, 0)
+    };
     View {
         active: u32::from(record.active),
         evidence,
-        stage: if evidence { record.stage } else { 0 },
-        within_ms: if evidence { record.within_ms } else { 0 },
+        follows: evidence || watch,
+        mask,
+        stage,
+        within_ms,
         shadow: u32::from(record.shadow),
         trial,
         share: record.share,

@@ -100,6 +100,7 @@ fn view(asked: Option<Asked>) -> Option<View> {
             active: slot,
             trial: false,
             evidence: false,
+            follows: false,
             change: 0,
             ..view
         }),
@@ -152,7 +153,8 @@ fn chosen(ctx: &XdpContext, view: &View, packet: &Packet, asked: Option<Asked>) 
         count::vip(set, vip.vip, |counters| counters.dropped += 1);
         return outcome;
     };
-    if view.evidence && flows {
+    // Between changes only what has a record: flows that are not sampled are not counted.
+    if flows && (view.evidence || choice.track.has_place()) {
         tracks::note(ctx, view, packet, vip, &choice);
     }
     let sent = rewrite::send(ctx, packet, member, choice.hash);

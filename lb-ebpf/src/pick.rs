@@ -82,8 +82,13 @@ pub fn pick(view: &View, packet: &Packet, flows: bool) -> Choice {
     } else {
         Entry(0)
     };
+    let track = if view.follows && flows {
+        track(view, packet, hash, found)
+    } else {
+        Found::NONE
+    };
     let arm = if view.trial {
-        arm(view, packet, hash, found, flows)
+        arm(view, packet, hash, found, track)
     } else {
         let vip = vips::of_flow(view.active, &packet.flow);
         Arm {
@@ -91,7 +96,7 @@ pub fn pick(view: &View, packet: &Packet, flows: bool) -> Choice {
             slot: view.active,
             vip,
             new: false,
-            track: Found::NONE,
+            track,
         }
     };
     match arm.vip {
@@ -103,12 +108,7 @@ pub fn pick(view: &View, packet: &Packet, flows: bool) -> Choice {
 /// During a trial: a flow stays in the arm it began in; a TCP SYN or a UDP packet without an entry
 /// may enter the new one; other TCP belongs to control.
 #[inline(always)]
-fn arm(view: &View, packet: &Packet, hash: u64, found: Entry, flows: bool) -> Arm {
-    let track = if view.evidence && flows {
-        track(view, packet, hash, found)
-    } else {
-        Found::NONE
-    };
+fn arm(view: &View, packet: &Packet, hash: u64, found: Entry, track: Found) -> Arm {
     let new = if !found.is_empty() {
         found.birth().is_new_in(view.change)
     } else if packet.role == Role::Syn && view.evidence {
@@ -158,17 +158,18 @@ fn arm(view: &View, packet: &Packet, hash: u64, found: Entry, flows: bool) -> Ar
     }
 }
 
-/// The record of a flow that the trial follows. Flows from before the trial have none, and their
-/// entries say so.
+/// The record of a flow that is followed. Flows from before the trial have none, and their entries
+/// say so; between changes only entries of followed flows say that they are.
 #[inline(always)]
 fn track(view: &View, packet: &Packet, hash: u64, found: Entry) -> Found {
+    let followed = if view.evidence {
+        found.is_empty() || found.birth().change() == view.change
+    } else {
+        found.birth() == Birth::WATCHED
+    };
     match packet.role {
-        Role::Syn => tracks::syn(hash, view),
-        Role::Segment | Role::Reset
-            if found.is_empty() || found.birth().change() == view.change =>
-        {
-            tracks::find(hash, view.change)
-        }
+        Role::Syn if view.samples(hash) => tracks::syn(hash, view),
+        Role::Segment | Role::Reset if followed => tracks::find(hash, view.change),
         _ => Found::NONE,
     }
 }
@@ -244,6 +245,8 @@ fn choose(
 fn birth(view: &View, arm: &Arm) -> Birth {
     if arm.new || view.evidence {
         Birth::in_arm(view.change, arm.new)
+    } else if arm.track.has_place() {
+        Birth::WATCHED
     } else {
         Birth::SETTLED
     }

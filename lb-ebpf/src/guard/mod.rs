@@ -15,6 +15,7 @@ mod sweep;
 mod tables;
 mod trial;
 mod vip_puts;
+mod watch;
 
 use core::mem::offset_of;
 
@@ -206,5 +207,6 @@ fn dispatch(call: &Call<'_>, op: Op, detail: &mut Detail) -> Outcome {
         Op::Ack => policy::acknowledge(call),
         Op::FreeMember => sweep::free_member(call, detail),
         Op::Step => steps::step(call, detail),
+        Op::Watch => watch::watch(call, detail),
     }
 }

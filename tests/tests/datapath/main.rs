@@ -17,4 +17,5 @@ mod forwarded;
 mod icmp;
 mod passed;
 mod trials;
+mod watching;
 mod world;

@@ -22,10 +22,9 @@ pub struct Needed {
 }
 
 impl Needed {
-    /// For `tests` tests together (signals x strata) in a step of at most `within_ns`, so that the
-    /// chance that one of them is ever wrong is at most `alpha`.
-    pub fn new(alpha: f64, tests: u64, within_ns: u64) -> Self {
-        let step = (2.0 * real(tests.max(1)) / alpha).ln();
+    /// For a test with this alpha in a step of at most `within_ns`.
+    pub fn new(alpha: f64, within_ns: u64) -> Self {
+        let step = (2.0 / alpha).ln();
         Self {
             step,
             block: step + real(blocks(within_ns)).ln(),

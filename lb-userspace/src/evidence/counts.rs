@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lb_common::evidence::{ARMS, Evidence, LATENCIES, MemberEvidence, RESPONSES, WAITS};
 use serde::Serialize;
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
+use zerocopy::FromZeros;
 
 /// Index of the control arm in every pair.
 pub const CONTROL: usize = 0;
@@ -25,33 +25,19 @@ impl Raw {
     pub fn add_vip(&mut self, vip: u16, control: &Evidence, new: &Evidence) {
         let zero = || [Evidence::new_zeroed(), Evidence::new_zeroed()];
         let [c, n] = self.vips.entry(vip).or_insert_with(zero);
-        add_words(c, control);
-        add_words(n, new);
+        (*c, *n) = (c.plus(control), n.plus(new));
     }
 
     /// Adds one CPU's counts of a member.
     pub fn add_member(&mut self, member: u32, control: &MemberEvidence, new: &MemberEvidence) {
         let [c, n] = self.members.entry(member).or_default();
-        add_words(c, control);
-        add_words(n, new);
-    }
-}
-
-/// Both types are u32 counters from end to end.
-fn add_words<T: FromBytes + IntoBytes + Immutable + KnownLayout>(sum: &mut T, more: &T) {
-    let (Ok(sum), Ok(more)) = (
-        <[u32]>::mut_from_bytes(sum.as_mut_bytes()),
-        <[u32]>::ref_from_bytes(more.as_bytes()),
-    ) else {
-        return;
-    };
-    for (sum, more) in sum.iter_mut().zip(more) {
-        *sum = sum.wrapping_add(*more);
+        (*c, *n) = (c.plus(control), n.plus(new));
     }
 }
 
 /// Counts of a VIP in one arm since the step began. Fields as in
-/// [`lb_common::evidence::Evidence`].
+/// [`lb_common::evidence::Evidence`]; what is counted at a flow's end is of flows of this step only,
+/// since the kernel leaves out the others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct VipCounts {
     /// Flows of mature bins.
@@ -60,17 +46,17 @@ pub struct VipCounts {
     pub completed: u64,
     /// Handshake times.
     pub latency: [u64; LATENCIES],
-    /// Flows by bytes of response; of flows begun in this step only.
+    /// Flows by bytes of response.
     pub response: [u64; RESPONSES],
-    /// Flows by waiting time; of flows begun in this step only.
+    /// Flows by waiting time.
     pub wait: [u64; WAITS],
-    /// Flows by how they ended; of flows begun in this step only.
+    /// Flows by how they ended.
     pub end: [u64; 4],
-    /// Flows by what was sent again; of flows begun in this step only.
+    /// Flows by what was sent again.
     pub resent: [u64; 4],
-    /// ICMP errors, from flows begun in this step only.
+    /// ICMP errors.
     pub icmp: [u64; 4],
-    /// Flows whose SYN came again; of flows begun in this step only.
+    /// Flows whose SYN came again.
     pub retried: u64,
     /// New flows, mature or not.
     pub flows: u64,

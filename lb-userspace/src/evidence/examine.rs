@@ -7,15 +7,15 @@ use super::judge::{Judge, arms};
 use super::number::{ppm, real};
 use super::plan::{Plan, Touched};
 use super::report::VipReport;
-use super::signals::{Compare, OUTCOMES, Outcomes, Signal};
+use super::signals::{Compare, Outcomes, Signal};
 
 /// One signal of one VIP in one window.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Look {
-    pub(super) signal: Signal,
+struct Look {
+    signal: Signal,
     new: Outcomes,
     control: Outcomes,
-    pub(super) effect: f64,
+    effect: f64,
 }
 
 impl Look {
@@ -30,22 +30,20 @@ impl Look {
     }
 
     /// The same without what was there before.
-    fn since(self, base: &Vips, vip: u16) -> Self {
-        let Some((new, control)) = arms(base, vip) else {
-            return self;
-        };
-        let new = minus(&self.new, &self.signal.look(new));
-        let control = minus(&self.control, &self.signal.look(control));
-        Self {
+    fn since(&self, base: &Vips, vip: u16) -> Option<Self> {
+        let (new, control) = arms(base, vip)?;
+        let new = self.new.minus(&self.signal.look(new));
+        let control = self.control.minus(&self.signal.look(control));
+        Some(Self {
             effect: self.signal.effect(&new, &control),
+            signal: self.signal,
             new,
             control,
-            ..self
-        }
+        })
     }
 
     /// Whether it is bad enough to be acted on.
-    pub(super) fn matters(&self, plan: &Plan) -> bool {
+    fn matters(&self, plan: &Plan) -> bool {
         self.effect
             > match self.signal.compare() {
                 Compare::Rate => plan.floor,
@@ -53,71 +51,95 @@ impl Look {
             }
     }
 
+    fn pairs(&self) -> impl Iterator<Item = (u64, u64)> {
+        let (new, control) = (self.new.flows(), self.control.flows());
+        new.iter().zip(control).map(|(n, c)| (*n, *c))
+    }
+
     /// ln E; `doubted` if the split itself is.
-    pub(super) fn ln_e(&self, bet: &Bet, doubted: bool) -> f64 {
-        let pairs = self.new.flows.iter().zip(&self.control.flows);
-        let pairs = pairs.map(|(new, control)| (*new, *control));
+    fn ln_e(&self, bet: &Bet, doubted: bool) -> f64 {
         match self.signal.per_flow() {
-            1 if doubted => bet.ln_e_any_share(pairs),
-            1 => bet.ln_e(pairs),
+            1 if doubted || self.signal.after_handshake() => bet.ln_e_any_share(self.pairs()),
+            1 => bet.ln_e(self.pairs()),
             // One outcome alone says nothing about independence.
             _ if doubted => f64::NEG_INFINITY,
-            many => pairs
-                .map(|(new, control)| {
-                    bet.ln_factor(real(new) / real(many), real(control) / real(many))
-                })
-                .sum(),
+            many => {
+                let flows = |events: u64| real(events) / real(many);
+                let factor = |(n, c)| bet.ln_factor(flows(n), flows(c));
+                self.pairs().map(factor).sum()
+            }
         }
     }
-}
 
-fn minus(now: &Outcomes, then: &Outcomes) -> Outcomes {
-    let mut flows = [0; OUTCOMES];
-    for (flows, (now, then)) in flows.iter_mut().zip(now.flows.iter().zip(&then.flows)) {
-        *flows = now.saturating_sub(*then);
-    }
-    Outcomes {
-        flows,
-        of: now.of.saturating_sub(then.of),
+    /// ln E if it is bad enough to be acted on and can reach `least`; cheap where it is not.
+    fn proof(&self, judge: &Judge, bet: &Bet, doubted: bool, least: f64) -> Option<f64> {
+        let ceiling = |(n, c)| bet.ceiling(real(n), real(c));
+        let reaches = |look: &Self| look.pairs().map(ceiling).sum::<f64>() >= least;
+        let ln_e = (self.matters(&judge.plan) && reaches(self)).then(|| self.ln_e(bet, doubted))?;
+        (ln_e >= least).then_some(ln_e)
     }
 }
 
-/// The signal that proves most that the new arm of some VIP is worse. The effect is looked at
-/// first: it is cheap, and small in nearly every harmless round.
-pub(super) fn worst(judge: &Judge, bet: &Bet, counts: &Counts, doubted: bool) -> Option<Finding> {
-    let mut worst: Option<(f64, Finding)> = None;
+/// What a round's look at everything gives.
+#[derive(Default)]
+pub(super) struct Survey {
+    /// The signal that proves most that the new arm of some VIP is worse, and by how much more than
+    /// is needed.
+    pub(super) worst: Option<(f64, Finding)>,
+    /// A signal that is half-way to a proof over the step.
+    pub(super) leaning: Option<String>,
+}
+
+/// Looks at everything; `doubted` if the split is.
+pub(super) fn survey(judge: &Judge, bet: &Bet, counts: &Counts, doubted: bool) -> Survey {
+    let mut survey = Survey::default();
     for vip in judge.comparable() {
         let Some((new, control)) = arms(&counts.vips, vip.vip) else {
             continue;
         };
         for signal in Signal::of(vip.transport) {
             let step = Look::at(*signal, new, control);
-            let blocks = judge.blocks.bases().map(|base| step.since(base, vip.vip));
-            let looks = std::iter::once((step, judge.needed.step, false))
-                .chain(blocks.map(|look| (look, judge.needed.block, true)));
-            for (look, needed, block) in looks {
-                if !look.matters(&judge.plan) {
-                    continue;
-                }
-                let ln_e = look.ln_e(bet, doubted);
-                let beyond = ln_e - needed;
-                if beyond >= 0.0 && worst.as_ref().is_none_or(|(most, _)| beyond > *most) {
-                    let finding = found(judge, vip, &look, ln_e, needed, block);
-                    worst = Some((beyond, finding));
+            let needed = judge.needed(vip, *signal);
+            let proof = |look: &Look, least| look.proof(judge, bet, doubted, least);
+            if let Some(ln_e) = proof(&step, needed.step / 2.0) {
+                survey.leaning = Some(leaning(vip, *signal));
+                survey.consider(judge, vip, &step, (ln_e, needed.step, false));
+            }
+            for base in judge.blocks.bases() {
+                if let Some(look) = step.since(base, vip.vip)
+                    && let Some(ln_e) = proof(&look, needed.block)
+                {
+                    survey.consider(judge, vip, &look, (ln_e, needed.block, true));
                 }
             }
         }
     }
-    worst.map(|(_, finding)| finding)
+    survey
+}
+
+impl Survey {
+    fn consider(&mut self, judge: &Judge, vip: &Touched, look: &Look, proof: (f64, f64, bool)) {
+        let beyond = proof.0 - proof.1;
+        if beyond >= 0.0 && self.worst.as_ref().is_none_or(|(most, _)| beyond > *most) {
+            self.worst = Some((beyond, found(judge, vip, look, proof)));
+        }
+    }
+}
+
+fn leaning(vip: &Touched, signal: Signal) -> String {
+    format!(
+        "{} {} of {} look worse, not proven",
+        signal.id(vip.transport),
+        signal.name(),
+        vip.name
+    )
 }
 
 fn found(
     judge: &Judge,
     vip: &Touched,
     look: &Look,
-    ln_e: f64,
-    needed: f64,
-    block: bool,
+    (ln_e, ln_needed, block): (f64, f64, bool),
 ) -> Finding {
     let what = What::Signal(look.signal);
     Finding {
@@ -128,7 +150,7 @@ fn found(
         new: Numbers::of(look.signal, &look.new),
         control: Numbers::of(look.signal, &look.control),
         ln_e,
-        ln_needed: needed,
+        ln_needed,
         effect_ppm: ppm(look.effect),
         share_ppm: judge.share_ppm,
         block,
@@ -138,12 +160,7 @@ fn found(
 }
 
 /// The signal of a VIP over the step that is nearest to a proof: only what matters, if anything does.
-pub(super) fn nearest(
-    judge: &Judge,
-    bet: &Bet,
-    counts: &Counts,
-    vip: &Touched,
-) -> Option<(Look, f64)> {
+fn nearest(judge: &Judge, bet: &Bet, counts: &Counts, vip: &Touched) -> Option<(Look, f64)> {
     let (new, control) = arms(&counts.vips, vip.vip)?;
     let looks = Signal::of(vip.transport)
         .iter()
@@ -165,7 +182,6 @@ pub(super) fn reports(judge: &Judge, counts: &Counts) -> Vec<VipReport> {
             let mut report = VipReport {
                 vip: vip.vip,
                 name: vip.name.clone(),
-                ln_needed: judge.needed.step,
                 probe_verified: !vip.provable(),
                 ..VipReport::default()
             };
@@ -179,6 +195,7 @@ pub(super) fn reports(judge: &Judge, counts: &Counts) -> Vec<VipReport> {
             {
                 report.nearest = Some(look.signal.id(vip.transport));
                 report.ln_e = ln_e;
+                report.ln_needed = judge.needed(vip, look.signal).step;
                 report.effect_ppm = ppm(look.effect);
             }
             report

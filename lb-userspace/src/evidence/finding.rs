@@ -69,7 +69,7 @@ impl Numbers {
             buckets: if rate {
                 Vec::new()
             } else {
-                outcomes.flows.to_vec()
+                outcomes.flows().to_vec()
             },
         }
     }

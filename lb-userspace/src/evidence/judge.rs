@@ -8,6 +8,7 @@ use super::number::{ppm, ratio, real, share};
 use super::plan::{Plan, Touched};
 use super::report::{Judgement, Round};
 use super::shares::{self, PoolShares};
+use super::signals::Signal;
 use super::strata;
 use super::suspects;
 use super::{examine, split};
@@ -22,7 +23,6 @@ pub struct Judge {
     pub(super) plan: Plan,
     pub(super) bet: Option<Bet>,
     pub(super) share_ppm: u32,
-    pub(super) needed: Needed,
     pub(super) blocks: Blocks,
     /// Backends whose table shares do not hold at the moment.
     pub(super) shares_hold: bool,
@@ -36,13 +36,11 @@ pub struct Judge {
 impl Judge {
     /// A judge of a trial that has not begun.
     pub fn new(plan: Plan) -> Self {
-        let needed = Needed::new(plan.step_alpha(), plan.tests(), plan.step_within_ns);
         let zeros = vec![0; plan.vips.len()];
         Self {
             plan,
             bet: None,
             share_ppm: 0,
-            needed,
             blocks: Blocks::default(),
             shares_hold: true,
             trial_ns: None,
@@ -111,17 +109,22 @@ impl Judge {
             return Judgement::Inconclusive("one arm gets no flows: nothing to compare".to_owned());
         };
         let split = self.split(&bet, counts);
-        let finding = examine::worst(self, &bet, counts, split.is_some());
-        if let Some(finding) = finding.or_else(|| self.silent_backend(counts)) {
+        let survey = examine::survey(self, &bet, counts, split.is_some());
+        if let Some(finding) = survey
+            .worst
+            .map(|(_, found)| found)
+            .or_else(|| self.silent_backend(counts))
+        {
             return Judgement::Fail(Box::new(self.exposure(finding, now_ns)));
         }
         let doubt = split
             .or_else(|| suspects::missing(&self.plan, counts))
             .or_else(|| suspects::untracked(&self.plan, counts))
             .or_else(|| self.unlike_table(counts));
-        match doubt {
-            Some(why) => Judgement::Inconclusive(why),
-            None => strata::verdict(self, &bet, counts),
+        match (doubt, survey.leaning) {
+            (Some(why), _) => Judgement::Inconclusive(why),
+            (None, Some(why)) => Judgement::Hold(why),
+            (None, None) => strata::verdict(self, counts),
         }
     }
 
@@ -214,6 +217,13 @@ impl Judge {
         let began = self.trial_ns.unwrap_or(now_ns);
         finding.exposed_ms = now_ns.saturating_sub(began) / 1_000_000;
         finding
+    }
+
+    /// ln E that proves something against a signal of this VIP. Parts of alpha sum to alpha over the
+    /// step: the chance that one of all tests is ever wrong is at most alpha.
+    pub(super) fn needed(&self, vip: &Touched, signal: Signal) -> Needed {
+        let part = signal.part_of_alpha(vip.transport) / real(self.plan.strata().max(1));
+        Needed::new(self.plan.step_alpha() * part, self.plan.step_within_ns)
     }
 
     /// VIPs that can be compared.

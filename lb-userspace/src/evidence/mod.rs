@@ -24,6 +24,8 @@ pub mod report;
 mod residue;
 pub mod shares;
 pub mod signals;
+#[cfg(test)]
+mod simulation;
 pub mod split;
 mod strata;
 mod suspects;

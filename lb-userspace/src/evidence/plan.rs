@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::noninferiority::Margin;
 use super::shares::PoolShares;
-use super::signals::{Signal, Transport};
+use super::signals::Transport;
 
 /// IPv4 or IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -106,13 +106,9 @@ impl Plan {
         self.alpha / f64::from(self.steps.max(1))
     }
 
-    /// Tests that run together: signals of all VIPs with a control arm.
-    pub(super) fn tests(&self) -> u64 {
-        self.vips
-            .iter()
-            .filter(|vip| vip.in_control)
-            .map(|vip| Signal::of(vip.transport).len() as u64)
-            .fold(0, u64::saturating_add)
+    /// VIPs that can be compared: each has the same part of alpha.
+    pub(super) fn strata(&self) -> u64 {
+        self.vips.iter().filter(|vip| vip.in_control).count() as u64
     }
 
     /// Backends looked at by S11 and S12.

@@ -63,8 +63,8 @@ pub enum Compare {
 /// What a signal says of one arm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcomes {
-    /// Flows by outcome: the labels that the bet is on.
-    pub flows: [u64; OUTCOMES],
+    flows: [u64; OUTCOMES],
+    used: usize,
     /// Flows that the share of the first outcome is taken of.
     pub of: u64,
 }
@@ -125,6 +125,27 @@ impl Signal {
         }
     }
 
+    /// Its part of alpha: half is for handshakes, which show most faults first, and the other half
+    /// for all else.
+    pub fn part_of_alpha(self, transport: Transport) -> f64 {
+        let others = Self::of(transport)
+            .iter()
+            .filter(|signal| **signal != Self::Handshakes)
+            .count();
+        match (transport, self) {
+            (Transport::Udp, _) => 1.0 / real(others as u64),
+            (_, Self::Handshakes) => 0.5,
+            _ => 0.5 / real(others as u64),
+        }
+    }
+
+    /// Whether only flows whose handshake was complete have it. If handshakes fail in one arm, such
+    /// flows no longer come with the share that was set: that is S1's finding, not this signal's.
+    pub fn after_handshake(self) -> bool {
+        use Signal::{EarlyEnd, Resent, Response, Wait};
+        matches!(self, EarlyEnd | Response | Wait | Resent)
+    }
+
     /// How many events of it may be one flow's.
     pub fn per_flow(self) -> u64 {
         match self {
@@ -175,18 +196,15 @@ impl Signal {
         match self.compare() {
             Compare::Rate => new.bad_share(self.per_flow()) - control.bad_share(self.per_flow()),
             Compare::Shape => {
-                let differences = new.shares().zip(control.shares());
-                differences.map(|(n, c)| (n - c).abs()).sum::<f64>() / 2.0
+                let off = |(n, c): (f64, f64)| (n - c).abs();
+                new.shares().zip(control.shares()).map(off).sum::<f64>() / 2.0
             }
             Compare::Later => {
-                // From the last bucket down: what lies beyond each.
-                let mut beyond = 0.0;
-                let mut worst = 0.0_f64;
-                let shares = |o: &Outcomes| o.shares().collect::<Vec<_>>();
-                let (new, control) = (shares(new), shares(control));
-                for (n, c) in new.iter().zip(&control).rev() {
-                    beyond += n - c;
-                    worst = worst.max(beyond);
+                let (mut up_to, mut worst) = (0.0, 0.0_f64);
+                for (n, c) in new.shares().zip(control.shares()) {
+                    // What control has more of up to here, the new arm has more of beyond.
+                    up_to += c - n;
+                    worst = worst.max(up_to);
                 }
                 worst
             }
@@ -195,6 +213,21 @@ impl Signal {
 }
 
 impl Outcomes {
+    /// Flows by outcome: the labels that the bet is on.
+    pub fn flows(&self) -> &[u64] {
+        self.flows.get(..self.used).unwrap_or_default()
+    }
+
+    /// Without what was there before.
+    #[must_use]
+    pub fn minus(mut self, before: &Self) -> Self {
+        for (now, then) in self.flows.iter_mut().take(self.used).zip(&before.flows) {
+            *now = now.saturating_sub(*then);
+        }
+        self.of = self.of.saturating_sub(before.of);
+        self
+    }
+
     /// Flows of the bad outcome.
     pub fn bad(&self) -> u64 {
         self.flows.first().copied().unwrap_or(0)
@@ -206,7 +239,7 @@ impl Outcomes {
 
     fn shares(&self) -> impl Iterator<Item = f64> + '_ {
         let of = real(self.of.max(1));
-        self.flows.iter().map(move |flows| real(*flows) / of)
+        self.flows().iter().map(move |flows| real(*flows) / of)
     }
 }
 
@@ -225,6 +258,7 @@ fn many(counts: &[u64]) -> Outcomes {
     }
     Outcomes {
         flows,
+        used: counts.len().min(OUTCOMES),
         of: sum(counts),
     }
 }

@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::counts::Counts;
-use super::eprocess::Bet;
-use super::examine::nearest;
 use super::judge::{Judge, arms};
 use super::noninferiority::{Arm, Standing};
-use super::plan::{Family, Touched};
+use super::plan::Family;
 use super::report::{Judgement, StratumReport};
 use super::signals::Transport;
 
@@ -63,9 +61,8 @@ pub(super) fn reports(judge: &Judge, counts: &Counts) -> Vec<StratumReport> {
         .collect()
 }
 
-/// Pass if all are proven, everything is known of half as many flows as that takes, and nothing looks
-/// bad; else why not.
-pub(super) fn verdict(judge: &Judge, bet: &Bet, counts: &Counts) -> Judgement {
+/// Pass if all are proven, and everything is known of half as many flows as that takes; else why not.
+pub(super) fn verdict(judge: &Judge, counts: &Counts) -> Judgement {
     for (key, stratum) in strata(judge, counts) {
         let (report, standing) = assess(judge, key, &stratum);
         if !standing.proven {
@@ -82,28 +79,8 @@ pub(super) fn verdict(judge: &Judge, bet: &Bet, counts: &Counts) -> Judgement {
             ));
         }
     }
-    if let Some(why) = judge
-        .comparable()
-        .find_map(|vip| doubtful(judge, bet, counts, vip))
-    {
-        return Judgement::Hold(why);
-    }
     let by_probes = judge.plan.vips.iter().filter(|vip| !vip.provable());
     Judgement::Pass {
         probe_verified: by_probes.map(|vip| vip.name.clone()).collect(),
     }
-}
-
-/// Something that is half-way to a proof of the contrary.
-fn doubtful(judge: &Judge, bet: &Bet, counts: &Counts, vip: &Touched) -> Option<String> {
-    let (look, ln_e) = nearest(judge, bet, counts, vip)?;
-    let doubtful = look.matters(&judge.plan) && ln_e > judge.needed.step / 2.0;
-    doubtful.then(|| {
-        format!(
-            "{} {} of {} look worse, not proven",
-            look.signal.id(vip.transport),
-            look.signal.name(),
-            vip.name
-        )
-    })
 }

@@ -8,26 +8,6 @@ use super::counts::{Counts, MemberCounts, Raw, VipCounts};
 use super::delta::{rise, rises};
 use super::residue::{Residues, Span};
 
-/// Times that the kernel counts by, ns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timing {
-    /// Time in which a handshake has to be complete (250 to 900 ms).
-    pub within_ns: u64,
-    /// Time after which everything that will be known of a flow is counted. What the flows of an
-    /// earlier step do until then is not mixed into the next one: their arms were drawn with
-    /// another share. The first step has no earlier one and does not wait.
-    pub settle_ns: u64,
-}
-
-impl Default for Timing {
-    fn default() -> Self {
-        Self {
-            within_ns: 300_000_000,
-            settle_ns: 4_000_000_000,
-        }
-    }
-}
-
 /// Keeps what earlier readings said. Times are boot-clock ns, read before the counters are; a
 /// reading that takes longer than [`Tracker::LONGEST_READING_NS`] must be dropped by the caller.
 ///
@@ -35,11 +15,9 @@ impl Default for Timing {
 /// were never read before give no flows at their first lap.
 #[derive(Clone, Debug)]
 pub struct Tracker {
-    timing: Timing,
+    within_ns: u64,
     began_ns: u64,
     last_ns: u64,
-    /// Steps begun.
-    steps: u32,
     vips: BTreeMap<u16, VipTrack>,
     members: BTreeMap<u32, MemberTrack>,
     counts: Counts,
@@ -65,13 +43,13 @@ impl Tracker {
     /// Longest time that a reading may take.
     pub const LONGEST_READING_NS: u64 = 1_000_000_000;
 
-    /// A tracker that has seen nothing.
-    pub fn new(timing: Timing) -> Self {
+    /// A tracker that has seen nothing. `within_ns`: time in which the kernel wants a handshake
+    /// complete (250 to 900 ms).
+    pub fn new(within_ns: u64) -> Self {
         Self {
-            timing,
+            within_ns,
             began_ns: 0,
             last_ns: 0,
-            steps: 0,
             vips: BTreeMap::new(),
             members: BTreeMap::new(),
             counts: Counts::default(),
@@ -82,7 +60,6 @@ impl Tracker {
     pub fn begin_stage(&mut self, raw: &Raw, now_ns: u64) {
         self.round(raw, now_ns);
         self.counts.suspect = None;
-        self.steps = self.steps.saturating_add(1);
         self.began_ns = now_ns;
         for track in self.vips.values_mut() {
             track.counts = Default::default();
@@ -107,12 +84,10 @@ impl Tracker {
     }
 
     fn take(&mut self, raw: &Raw, now_ns: u64) {
-        let span = Span::new(self.began_ns, now_ns, self.timing.within_ns);
-        let settled =
-            self.steps < 2 || now_ns >= self.began_ns.saturating_add(self.timing.settle_ns);
+        let span = Span::new(self.began_ns, now_ns, self.within_ns);
         for (id, arms) in &raw.vips {
             let track = self.vips.entry(*id).or_insert_with(|| VipTrack::new(arms));
-            if track.round(arms, span, settled) {
+            if track.round(arms, span) {
                 self.counts.suspect = Some(format!("a counter of VIP {id} went backwards"));
             }
         }
@@ -122,7 +97,7 @@ impl Tracker {
                 earlier_ns: now_ns,
                 ..MemberTrack::default()
             });
-            if track.round(arms, now_ns, self.timing.within_ns) {
+            if track.round(arms, now_ns, self.within_ns) {
                 self.counts.suspect = Some(format!("a counter of member {id} went backwards"));
             }
         }
@@ -157,32 +132,22 @@ impl VipTrack {
     }
 
     /// Returns whether a counter fell.
-    fn round(&mut self, raw: &[Evidence; ARMS], span: Span, settled: bool) -> bool {
+    fn round(&mut self, raw: &[Evidence; ARMS], span: Span) -> bool {
         let mut fell = false;
         let handshakes = self.residues.round(raw, span);
         let arms = self.counts.iter_mut().zip(self.last.iter().zip(raw));
         for ((counts, (then, now)), [started, completed]) in arms.zip(handshakes) {
             fell |= started.into(&mut counts.started);
             fell |= completed.into(&mut counts.completed);
-            fell |= at_once(counts, then, now);
-            if settled {
-                fell |= outcomes(counts, then, now);
-            }
+            fell |= plain(counts, then, now);
         }
         self.last = *raw;
         fell
     }
 }
 
-/// What is counted when a flow begins, or has nothing to do with flows.
-fn at_once(counts: &mut VipCounts, then: &Evidence, now: &Evidence) -> bool {
-    rise(&mut counts.flows, then.flows, now.flows)
-        | rise(&mut counts.untracked, then.untracked, now.untracked)
-        | rise(&mut counts.hard, then.hard, now.hard)
-}
-
-/// What is counted later in a flow's life.
-fn outcomes(counts: &mut VipCounts, then: &Evidence, now: &Evidence) -> bool {
+/// Counters without bins.
+fn plain(counts: &mut VipCounts, then: &Evidence, now: &Evidence) -> bool {
     rises(&mut counts.latency, &then.latency, &now.latency)
         | rises(&mut counts.response, &then.response, &now.response)
         | rises(&mut counts.wait, &then.wait, &now.wait)
@@ -190,6 +155,9 @@ fn outcomes(counts: &mut VipCounts, then: &Evidence, now: &Evidence) -> bool {
         | rises(&mut counts.resent, &then.resent, &now.resent)
         | rises(&mut counts.icmp, &then.icmp, &now.icmp)
         | rise(&mut counts.retried, then.retried, now.retried)
+        | rise(&mut counts.flows, then.flows, now.flows)
+        | rise(&mut counts.untracked, then.untracked, now.untracked)
+        | rise(&mut counts.hard, then.hard, now.hard)
 }
 
 impl MemberTrack {

@@ -78,7 +78,7 @@ fn a_misroute_fails_with_its_numbers() {
     };
     assert_eq!(
         finding.to_string(),
-        "S1 handshakes of shop-v4: 0 of 11 new flows completed against 94 of 95 (e = 10^12.1, needs 10^4.2)"
+        "S1 handshakes of shop-v4: 0 of 11 new flows completed against 94 of 95 (e = 10^12.1, needs 10^3.6)"
     );
     assert_eq!((finding.flows_exposed, finding.exposed_ms), (11, 2_000));
     assert_eq!(finding.effect_ppm, 989_474);
@@ -225,7 +225,7 @@ fn another_services_answers_fail() {
     let why = fail(judge.decide(&counts(arm(180, 179), new), SECOND));
     assert_eq!(
         why,
-        "S4 response sizes of shop-v4: 100 % of 20 new flows are unlike 179 control flows (e = 10^25.8, needs 10^4.2)"
+        "S4 response sizes of shop-v4: 100 % of 20 new flows are unlike 179 control flows (e = 10^25.8, needs 10^4.4)"
     );
 }
 

@@ -22,13 +22,17 @@ fn one_by_one(w: f64, labels: &[(bool, usize)]) -> f64 {
     ln_e
 }
 
-fn counted(labels: &[(bool, usize)]) -> [(u64, u64); 4] {
+fn counted(labels: &[(bool, usize)]) -> [(u32, u32); 4] {
     let mut counts = [(0, 0); 4];
     for (new, outcome) in labels {
         let (news, controls) = &mut counts[*outcome];
         *(if *new { news } else { controls }) += 1;
     }
     counts
+}
+
+fn long(labels: &[(bool, usize)]) -> [(u64, u64); 4] {
+    counted(labels).map(|(new, control)| (new.into(), control.into()))
 }
 
 /// All label sequences of this length: E times its probability sums to 1, for one outcome.
@@ -74,10 +78,15 @@ proptest! {
         labels in prop::collection::vec((any::<bool>(), 0..4_usize), 0..200),
     ) {
         let bet = Bet::new(w).unwrap();
-        let ln_e = bet.ln_e(counted(&labels));
+        let ln_e = bet.ln_e(long(&labels));
         prop_assert!((ln_e - one_by_one(w, &labels)).abs() < 1e-7);
+        let ceiling: f64 = counted(&labels)
+            .map(|(new, control)| bet.ceiling(new.into(), control.into()))
+            .iter()
+            .sum();
+        prop_assert!(ln_e <= ceiling + 1e-7);
         // The composite null is never rejected sooner than a simple one.
-        prop_assert!(bet.ln_e_any_share(counted(&labels)) <= ln_e + 1e-7);
+        prop_assert!(bet.ln_e_any_share(long(&labels)) <= ln_e + 1e-7);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use zerocopy::FromZeros;
 
 use crate::evidence::counts::{CONTROL, Counts, NEW, Raw};
-use crate::evidence::tracker::{Timing, Tracker};
+use crate::evidence::tracker::Tracker;
 
 const MS: u64 = 1_000_000;
 const WITHIN: u64 = 300 * MS;
@@ -79,10 +79,7 @@ fn flows(seconds: u64) -> impl Strategy<Value = Vec<Flow>> {
 
 /// Runs readings with these gaps (ms); the step begins at reading `begin`.
 fn run(flows: &[Flow], gaps: &[u64], begin: usize, offset: u32) -> Vec<(u64, u64, Counts)> {
-    let mut tracker = Tracker::new(Timing {
-        within_ns: WITHIN,
-        ..Timing::default()
-    });
+    let mut tracker = Tracker::new(WITHIN);
     let (mut now, mut began, mut rounds) = (START, 0, Vec::new());
     for (number, gap) in gaps.iter().enumerate() {
         now += gap * MS;
@@ -164,36 +161,13 @@ proptest! {
 }
 
 #[test]
-fn outcomes_of_an_earlier_step_are_left_out() {
-    let mut tracker = Tracker::new(Timing::default());
-    let mut raw = counters(&[], 0, 0);
-    let mut round = |tracker: &mut Tracker, begin: bool, now: u64| {
-        let Some([_, new]) = raw.vips.get_mut(&7) else {
-            panic!("it is there");
-        };
-        new.response[2] += 1;
-        if begin {
-            tracker.begin_stage(&raw, now * MS);
-        }
-        tracker.round(&raw, now * MS).vips[&7][NEW].response[2]
-    };
-    assert_eq!(round(&mut tracker, true, 1_000), 0);
-    // The first step has nothing before it.
-    assert_eq!(round(&mut tracker, false, 1_100), 1);
-    assert_eq!(round(&mut tracker, true, 2_000), 0);
-    assert_eq!(round(&mut tracker, false, 5_900), 0);
-    assert_eq!(round(&mut tracker, false, 6_000), 1);
-    assert_eq!(round(&mut tracker, false, 6_100), 2);
-}
-
-#[test]
 fn what_falls_or_is_missing_is_seen() {
     let flow = Flow {
         began: 1_000 * MS,
         new: true,
         completes: None,
     };
-    let mut tracker = Tracker::new(Timing::default());
+    let mut tracker = Tracker::new(WITHIN);
     tracker.begin_stage(&counters(&[], 500 * MS, 0), 500 * MS);
     let counts = tracker.round(&counters(&[flow], 2_000 * MS, 0), 2_000 * MS);
     assert_eq!((counts.suspect.as_ref(), counts.vips.len()), (None, 1));

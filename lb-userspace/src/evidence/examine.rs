@@ -7,7 +7,7 @@ use super::judge::{Judge, arms};
 use super::number::{ppm, real};
 use super::plan::{Plan, Touched};
 use super::report::VipReport;
-use super::signals::{Compare, Outcomes, Signal};
+use super::signals::{Compare, Outcomes, Rate, Signal};
 
 /// One signal of one VIP in one window.
 #[derive(Clone, Copy, Debug)]
@@ -98,6 +98,9 @@ pub(super) fn survey(judge: &Judge, bet: &Bet, counts: &Counts, doubted: bool) -
             continue;
         };
         for signal in Signal::of(vip.transport) {
+            if unremarkable(judge, vip, *signal, (new, control)) {
+                continue;
+            }
             let step = Look::at(*signal, new, control);
             let needed = judge.needed(vip, *signal);
             let proof = |look: &Look, least| look.proof(judge, bet, doubted, least);
@@ -115,6 +118,33 @@ pub(super) fn survey(judge: &Judge, bet: &Bet, counts: &Counts, doubted: bool) -
         }
     }
     survey
+}
+
+/// Whether a rate is as good as control's over the step and all blocks: nearly always, and cheap to
+/// see.
+fn unremarkable(
+    judge: &Judge,
+    vip: &Touched,
+    signal: Signal,
+    (new, control): (&VipCounts, &VipCounts),
+) -> bool {
+    let (Some(new), Some(control)) = (signal.rate(new), signal.rate(control)) else {
+        return false;
+    };
+    let small =
+        |new: Rate, control: Rate| new.surplus(control, signal.per_flow()) <= judge.plan.floor;
+    let small_since = |base: &Vips| {
+        let Some((then_new, then_control)) = arms(base, vip.vip) else {
+            return true;
+        };
+        match (signal.rate(then_new), signal.rate(then_control)) {
+            (Some(then_new), Some(then_control)) => {
+                small(new.minus(then_new), control.minus(then_control))
+            }
+            _ => false,
+        }
+    };
+    small(new, control) && judge.blocks.bases().all(small_since)
 }
 
 impl Survey {

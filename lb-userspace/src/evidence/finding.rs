@@ -65,7 +65,7 @@ impl Numbers {
         let rate = signal.compare() == Compare::Rate;
         Self {
             flows: outcomes.of,
-            bad: if rate { outcomes.bad() } else { 0 },
+            bad: if rate { outcomes.rate().bad } else { 0 },
             buckets: if rate {
                 Vec::new()
             } else {

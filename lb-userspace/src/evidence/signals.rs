@@ -1,6 +1,6 @@
 //! The signals as data: which counts are outcomes, and which difference is bad.
 
-use lb_common::evidence::{End, IcmpError, NO_REQUEST, RESPONSES, Resent};
+use lb_common::evidence::{NO_REQUEST, RESPONSES};
 use serde::{Deserialize, Serialize};
 
 use super::counts::VipCounts;
@@ -58,6 +58,15 @@ pub enum Compare {
     /// new arm beyond any bucket (one-sided Kolmogorov-Smirnov). A pool that answers sooner is
     /// no fault; one that answers sooner because it is the wrong one has S3 and S4 against it.
     Later,
+}
+
+/// Bad flows of all flows, or bad events of all flows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rate {
+    /// Bad ones.
+    pub bad: u64,
+    /// All.
+    pub of: u64,
 }
 
 /// What a signal says of one arm.
@@ -154,36 +163,41 @@ impl Signal {
         }
     }
 
+    /// Bad flows, and the flows that they are a share of; none for distributions.
+    #[inline]
+    pub fn rate(self, counts: &VipCounts) -> Option<Rate> {
+        let [alive, closed, empty, reset] = counts.end;
+        let [nothing, again @ ..] = counts.resent;
+        let [protocol, port, host, too_big] = counts.icmp;
+        let (bad, of) = match self {
+            Self::Handshakes => (
+                counts.started.saturating_sub(counts.completed),
+                counts.started,
+            ),
+            Self::Retried => (counts.retried, counts.started),
+            Self::EarlyEnd => (sum(&[empty, reset]), sum(&[alive, closed, empty, reset])),
+            Self::Resent => (sum(&again), sum(&again).saturating_add(nothing)),
+            Self::Unreachable => (sum(&[protocol, port, host]), counts.flows),
+            Self::TooBig => (too_big, counts.flows),
+            Self::Response | Self::Wait => return None,
+        };
+        Some(Rate { bad, of })
+    }
+
     /// Its outcomes in one arm.
     ///
     /// Where a flow is put under "not bad" before it can't become bad any more (S2, S7), only the bad
     /// outcome is bet on: an outcome that a flow could leave again would not be a fair bet.
     pub fn look(self, counts: &VipCounts) -> Outcomes {
-        let end = |end: End| at(&counts.end, end as usize);
-        let icmp = |error: IcmpError| at(&counts.icmp, error as usize);
-        match self {
-            Self::Handshakes => two(
-                counts.started.saturating_sub(counts.completed),
-                counts.completed.min(counts.started),
-            ),
-            Self::Retried => alone(counts.retried, counts.started),
-            Self::EarlyEnd => two(
-                end(End::Empty).saturating_add(end(End::Reset)),
-                end(End::Alive).saturating_add(end(End::Closed)),
-            ),
-            Self::Response => many(&counts.response),
-            Self::Wait => many(counts.wait.get(..NO_REQUEST).unwrap_or_default()),
-            Self::Resent => {
-                let nothing = at(&counts.resent, Resent::Nothing as usize);
-                two(sum(&counts.resent).saturating_sub(nothing), nothing)
+        match self.rate(counts) {
+            Some(Rate { bad, of }) => {
+                let stays = !matches!(self, Self::Retried | Self::Unreachable | Self::TooBig);
+                let good = if stays { of.saturating_sub(bad) } else { 0 };
+                let outcomes = many(&[bad, good]);
+                Outcomes { of, ..outcomes }
             }
-            Self::Unreachable => alone(
-                icmp(IcmpError::Protocol)
-                    .saturating_add(icmp(IcmpError::Port))
-                    .saturating_add(icmp(IcmpError::Host)),
-                counts.flows,
-            ),
-            Self::TooBig => alone(icmp(IcmpError::TooBig), counts.flows),
+            None if self == Self::Response => many(&counts.response),
+            None => many(counts.wait.get(..NO_REQUEST).unwrap_or_default()),
         }
     }
 
@@ -194,7 +208,7 @@ impl Signal {
             return 0.0;
         }
         match self.compare() {
-            Compare::Rate => new.bad_share(self.per_flow()) - control.bad_share(self.per_flow()),
+            Compare::Rate => new.rate().surplus(control.rate(), self.per_flow()),
             Compare::Shape => {
                 let off = |(n, c): (f64, f64)| (n - c).abs();
                 new.shares().zip(control.shares()).map(off).sum::<f64>() / 2.0
@@ -228,23 +242,39 @@ impl Outcomes {
         self
     }
 
-    /// Flows of the bad outcome.
-    pub fn bad(&self) -> u64 {
-        self.flows.first().copied().unwrap_or(0)
-    }
-
-    fn bad_share(&self, per_flow: u64) -> f64 {
-        ratio(self.bad(), self.of.saturating_mul(per_flow))
+    /// The first outcome as a share of all.
+    pub fn rate(&self) -> Rate {
+        Rate {
+            bad: self.flows.first().copied().unwrap_or(0),
+            of: self.of,
+        }
     }
 
     fn shares(&self) -> impl Iterator<Item = f64> + '_ {
-        let of = real(self.of.max(1));
-        self.flows().iter().map(move |flows| real(*flows) / of)
+        let one = 1.0 / real(self.of.max(1));
+        self.flows().iter().map(move |flows| real(*flows) * one)
     }
 }
 
-fn at(counts: &[u64], index: usize) -> u64 {
-    counts.get(index).copied().unwrap_or(0)
+impl Rate {
+    /// Without what was there before.
+    #[inline]
+    #[must_use]
+    pub fn minus(self, before: Self) -> Self {
+        Self {
+            bad: self.bad.saturating_sub(before.bad),
+            of: self.of.saturating_sub(before.of),
+        }
+    }
+
+    /// How much larger this share is than the other; 0 while one of them is of nothing.
+    #[inline]
+    pub fn surplus(self, other: Self, per_flow: u64) -> f64 {
+        if self.of == 0 || other.of == 0 {
+            return 0.0;
+        }
+        (ratio(self.bad, self.of) - ratio(other.bad, other.of)) / real(per_flow)
+    }
 }
 
 fn sum(counts: &[u64]) -> u64 {
@@ -261,12 +291,4 @@ fn many(counts: &[u64]) -> Outcomes {
         used: counts.len().min(OUTCOMES),
         of: sum(counts),
     }
-}
-
-fn two(bad: u64, good: u64) -> Outcomes {
-    many(&[bad, good])
-}
-
-fn alone(bad: u64, of: u64) -> Outcomes {
-    Outcomes { of, ..many(&[bad]) }
 }

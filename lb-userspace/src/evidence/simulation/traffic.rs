@@ -57,6 +57,8 @@ struct Later {
     members: [Vec<MemberEvidence>; 2],
     /// SYNs that come again, with their label.
     again: Vec<(bool, u64)>,
+    /// Whether there is anything.
+    any: bool,
 }
 
 pub(super) struct Traffic {
@@ -98,6 +100,7 @@ impl Traffic {
                 vec![MemberEvidence::default(); model.members as usize],
             ],
             again: Vec::new(),
+            any: false,
         };
         let mut random = SmallRng::seed_from_u64(seed);
         // A host has been up for a while; slices do not begin with bins.
@@ -138,7 +141,8 @@ impl Traffic {
         if self.model.drift {
             mean *= (self.level - LEVEL_SD * LEVEL_SD / 2.0).exp();
         }
-        let again = std::mem::take(&mut self.place(0).again);
+        let place = self.slice as usize % AHEAD;
+        let again = std::mem::take(&mut self.later[place].again);
         for (label, epoch) in again {
             let label = if epoch == self.slice / SALT_SLICES {
                 label
@@ -187,7 +191,9 @@ impl Traffic {
     }
 
     fn place(&mut self, ahead: usize) -> &mut Later {
-        &mut self.later[(self.slice as usize + ahead) % AHEAD]
+        let later = &mut self.later[(self.slice as usize + ahead) % AHEAD];
+        later.any = true;
+        later
     }
 
     fn start(&mut self, new: bool, member: usize) -> (u64, usize) {
@@ -269,6 +275,9 @@ impl Traffic {
         let place = self.slice as usize % AHEAD;
         let Self { raw, later, .. } = self;
         let due = &mut later[place];
+        if !std::mem::take(&mut due.any) {
+            return;
+        }
         raw.add_vip(VIP, &due.arms[0], &due.arms[1]);
         due.arms = [Evidence::new_zeroed(); 2];
         let [control, new] = &mut due.members;

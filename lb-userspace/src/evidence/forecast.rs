@@ -30,8 +30,9 @@ pub enum Forecast {
 /// A step: its share of new flows in ppm, and the longest it may take.
 pub type Step = (u32, Duration);
 
-/// Time that the last flow's outcome takes.
+/// Time until a flow's handshake is judged, and until it is known how it ended.
 const LATE: f64 = 0.5;
+const ENDED: f64 = 2.5;
 
 /// For these steps, each of which ends as soon as it is proven.
 pub fn forecast(traffic: Traffic, margin: Margin, steps: &[Step]) -> Forecast {
@@ -51,7 +52,8 @@ fn step(traffic: Traffic, margin: Margin, w: f64) -> Option<f64> {
     let p0 = traffic.failing.max(0.001);
     let new = real(margin.flows_needed(p0)?) / (rate * w);
     let control = real(margin.control_needed(p0)) / (rate * (1.0 - w));
-    let seconds = new.max(control) + LATE;
+    // The ends of half of the flows are awaited, too.
+    let seconds = (new.max(control) + LATE).max(new / 2.0 + ENDED);
     seconds.is_finite().then_some(seconds)
 }
 

@@ -6,10 +6,12 @@
 //! - [`noninferiority`]: when it is good enough; [`forecast`]: how long that takes.
 //! - [`judge`]: all of it together; [`plan`] is what it is told, [`report`] and [`finding`] what it says.
 //! - [`weights`]: the kernel's breaker, prepared.
+//! - [`watching`], [`burn`]: between changes, events only.
 //!
 //! docs/EVIDENCE.md has the method and what was measured.
 
 pub mod blocks;
+pub mod burn;
 pub mod counts;
 mod delta;
 pub mod eprocess;
@@ -32,4 +34,5 @@ mod suspects;
 #[cfg(test)]
 mod tests;
 pub mod tracker;
+pub mod watching;
 pub mod weights;

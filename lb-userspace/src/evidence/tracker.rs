@@ -8,6 +8,26 @@ use super::counts::{Counts, MemberCounts, Raw, VipCounts};
 use super::delta::{rise, rises};
 use super::residue::{Residues, Span};
 
+/// Times that the kernel counts by, ns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Time in which a handshake has to be complete (250 to 900 ms).
+    pub within_ns: u64,
+    /// Time after which everything that will be known of an earlier step's flows is counted: until
+    /// then ends are left out, since the arms of those flows were drawn with another share. 0 if
+    /// the kernel tells these flows apart itself, and counts those of the step only.
+    pub settle_ns: u64,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            within_ns: 300_000_000,
+            settle_ns: 0,
+        }
+    }
+}
+
 /// Keeps what earlier readings said. Times are boot-clock ns, read before the counters are; a
 /// reading that takes longer than [`Tracker::LONGEST_READING_NS`] must be dropped by the caller.
 ///
@@ -15,7 +35,7 @@ use super::residue::{Residues, Span};
 /// were never read before give no flows at their first lap.
 #[derive(Clone, Debug)]
 pub struct Tracker {
-    within_ns: u64,
+    timing: Timing,
     began_ns: u64,
     last_ns: u64,
     vips: BTreeMap<u16, VipTrack>,
@@ -43,11 +63,10 @@ impl Tracker {
     /// Longest time that a reading may take.
     pub const LONGEST_READING_NS: u64 = 1_000_000_000;
 
-    /// A tracker that has seen nothing. `within_ns`: time in which the kernel wants a handshake
-    /// complete (250 to 900 ms).
-    pub fn new(within_ns: u64) -> Self {
+    /// A tracker that has seen nothing.
+    pub fn new(timing: Timing) -> Self {
         Self {
-            within_ns,
+            timing,
             began_ns: 0,
             last_ns: 0,
             vips: BTreeMap::new(),
@@ -84,10 +103,11 @@ impl Tracker {
     }
 
     fn take(&mut self, raw: &Raw, now_ns: u64) {
-        let span = Span::new(self.began_ns, now_ns, self.within_ns);
+        let span = Span::new(self.began_ns, now_ns, self.timing.within_ns);
+        let settled = now_ns >= self.began_ns.saturating_add(self.timing.settle_ns);
         for (id, arms) in &raw.vips {
             let track = self.vips.entry(*id).or_insert_with(|| VipTrack::new(arms));
-            if track.round(arms, span) {
+            if track.round(arms, span, settled) {
                 self.counts.suspect = Some(format!("a counter of VIP {id} went backwards"));
             }
         }
@@ -97,7 +117,7 @@ impl Tracker {
                 earlier_ns: now_ns,
                 ..MemberTrack::default()
             });
-            if track.round(arms, now_ns, self.within_ns) {
+            if track.round(arms, now_ns, self.timing.within_ns) {
                 self.counts.suspect = Some(format!("a counter of member {id} went backwards"));
             }
         }
@@ -132,22 +152,32 @@ impl VipTrack {
     }
 
     /// Returns whether a counter fell.
-    fn round(&mut self, raw: &[Evidence; ARMS], span: Span) -> bool {
+    fn round(&mut self, raw: &[Evidence; ARMS], span: Span, settled: bool) -> bool {
         let mut fell = false;
         let handshakes = self.residues.round(raw, span);
         let arms = self.counts.iter_mut().zip(self.last.iter().zip(raw));
         for ((counts, (then, now)), [started, completed]) in arms.zip(handshakes) {
             fell |= started.into(&mut counts.started);
             fell |= completed.into(&mut counts.completed);
-            fell |= plain(counts, then, now);
+            fell |= at_once(counts, then, now);
+            if settled {
+                fell |= outcomes(counts, then, now);
+            }
         }
         self.last = *raw;
         fell
     }
 }
 
-/// Counters without bins.
-fn plain(counts: &mut VipCounts, then: &Evidence, now: &Evidence) -> bool {
+/// What is counted when a flow begins, or has nothing to do with flows.
+fn at_once(counts: &mut VipCounts, then: &Evidence, now: &Evidence) -> bool {
+    rise(&mut counts.flows, then.flows, now.flows)
+        | rise(&mut counts.untracked, then.untracked, now.untracked)
+        | rise(&mut counts.hard, then.hard, now.hard)
+}
+
+/// What is counted later in a flow's life.
+fn outcomes(counts: &mut VipCounts, then: &Evidence, now: &Evidence) -> bool {
     rises(&mut counts.latency, &then.latency, &now.latency)
         | rises(&mut counts.response, &then.response, &now.response)
         | rises(&mut counts.wait, &then.wait, &now.wait)
@@ -155,9 +185,6 @@ fn plain(counts: &mut VipCounts, then: &Evidence, now: &Evidence) -> bool {
         | rises(&mut counts.resent, &then.resent, &now.resent)
         | rises(&mut counts.icmp, &then.icmp, &now.icmp)
         | rise(&mut counts.retried, then.retried, now.retried)
-        | rise(&mut counts.flows, then.flows, now.flows)
-        | rise(&mut counts.untracked, then.untracked, now.untracked)
-        | rise(&mut counts.hard, then.hard, now.hard)
 }
 
 impl MemberTrack {

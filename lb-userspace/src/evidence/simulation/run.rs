@@ -9,10 +9,8 @@ use crate::evidence::plan::{Family, Plan, Touched};
 use crate::evidence::report::Judgement;
 use crate::evidence::shares::{MemberShare, PoolShares};
 use crate::evidence::signals::Transport;
-use crate::evidence::tracker::Tracker;
+use crate::evidence::tracker::{Timing, Tracker};
 use crate::evidence::weights::breaker;
-
-const WITHIN_NS: u64 = 300_000_000;
 
 /// What came of a run; times in slices since the step, or its fault, began.
 #[derive(Clone, Debug, Default)]
@@ -90,7 +88,7 @@ impl Kernel {
 
 pub(super) fn run(model: Model, seed: u64, until: Until) -> Outcome {
     let mut traffic = Traffic::new(model, seed);
-    let mut tracker = Tracker::new(WITHIN_NS);
+    let mut tracker = Tracker::new(Timing::default());
     let mut judge = Judge::new(plan(&model, until.steps));
     let mut kernel = Kernel {
         breaker: breaker(model.share_ppm, 1, 6_000).unwrap(),

@@ -5,10 +5,14 @@ use proptest::prelude::*;
 use zerocopy::FromZeros;
 
 use crate::evidence::counts::{CONTROL, Counts, NEW, Raw};
-use crate::evidence::tracker::Tracker;
+use crate::evidence::tracker::{Timing, Tracker};
 
 const MS: u64 = 1_000_000;
 const WITHIN: u64 = 300 * MS;
+const TIMING: Timing = Timing {
+    within_ns: WITHIN,
+    settle_ns: 0,
+};
 /// A host has been up for longer than a lap.
 const START: u64 = 10_000 * MS;
 
@@ -79,7 +83,7 @@ fn flows(seconds: u64) -> impl Strategy<Value = Vec<Flow>> {
 
 /// Runs readings with these gaps (ms); the step begins at reading `begin`.
 fn run(flows: &[Flow], gaps: &[u64], begin: usize, offset: u32) -> Vec<(u64, u64, Counts)> {
-    let mut tracker = Tracker::new(WITHIN);
+    let mut tracker = Tracker::new(TIMING);
     let (mut now, mut began, mut rounds) = (START, 0, Vec::new());
     for (number, gap) in gaps.iter().enumerate() {
         now += gap * MS;
@@ -161,13 +165,36 @@ proptest! {
 }
 
 #[test]
+fn ends_of_an_earlier_step_are_left_out_until_it_has_settled() {
+    let mut tracker = Tracker::new(Timing {
+        settle_ns: 4_000 * MS,
+        ..TIMING
+    });
+    let mut raw = counters(&[], 0, 0);
+    let mut round = |begin: bool, ms: u64| {
+        let Some([_, new]) = raw.vips.get_mut(&7) else {
+            panic!("it is there");
+        };
+        (new.response[2], new.flows) = (new.response[2] + 1, new.flows + 1);
+        if begin {
+            tracker.begin_stage(&raw, ms * MS);
+        }
+        let counts = tracker.round(&raw, ms * MS).vips[&7][NEW];
+        (counts.response[2], counts.flows)
+    };
+    assert_eq!(round(true, 2_000), (0, 0));
+    assert_eq!(round(false, 5_900), (0, 1));
+    assert_eq!(round(false, 6_000), (1, 2));
+}
+
+#[test]
 fn what_falls_or_is_missing_is_seen() {
     let flow = Flow {
         began: 1_000 * MS,
         new: true,
         completes: None,
     };
-    let mut tracker = Tracker::new(WITHIN);
+    let mut tracker = Tracker::new(TIMING);
     tracker.begin_stage(&counters(&[], 500 * MS, 0), 500 * MS);
     let counts = tracker.round(&counters(&[flow], 2_000 * MS, 0), 2_000 * MS);
     assert_eq!((counts.suspect.as_ref(), counts.vips.len()), (None, 1));

@@ -45,7 +45,7 @@ enum Task {
     },
     /// Runs tests on Debian's own kernel (6.1 on Debian 12) in an emulated machine.
     VmTest(vm::Options),
-    /// Runs the long tests (those marked `#[ignore]`) of the end-to-end crate; `soak fuzz` runs the
+    /// Runs the long tests (those marked `#[ignore]`): all, or those of `guard`, `evidence`; `soak fuzz` runs the
     /// fuzzers: `soak fuzz [--seconds N] [configuration|journal|guard]`.
     #[command(trailing_var_arg = true, allow_hyphen_values = true)]
     Soak {

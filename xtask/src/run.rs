@@ -8,6 +8,8 @@ use anyhow::{Result, bail};
 use crate::command::{Root, cargo_command, host, output, run, workspace};
 
 const END_TO_END: &str = "lb-tests";
+/// Has long tests that need neither root nor network namespaces.
+const UNITS: &str = "lb-userspace";
 
 /// All tests: those of the crates, then the end-to-end ones, which run in any case: they say what
 /// a failed unit test means for traffic.
@@ -39,31 +41,49 @@ pub fn demo(args: &[String]) -> Result<()> {
     run(command.args(args))
 }
 
-/// The long tests: end-to-end tests that are marked `#[ignore]` and named `soak_...`. The first argument
-/// chooses among them: `guard` runs `soak_guard_...`, and a million traces of a change's states.
+/// The long tests: those that are marked `#[ignore]` and named `soak_...`, end-to-end and not. The first
+/// argument chooses among them: `guard` runs `soak_guard_...`, and a million traces of a change's
+/// states; `evidence` runs `soak_evidence_...`.
 pub fn soak(args: &[String]) -> Result<()> {
     let (which, rest) = match args.split_first() {
         Some((first, rest)) if !first.starts_with('-') => (format!("soak_{first}"), rest),
         _ => ("soak".to_owned(), args),
     };
-    let mut list = as_root("test")?;
-    list.args(["--quiet", "--release", "--package", END_TO_END, "--"]);
-    list.args(["--ignored", "--list"]).arg(&which);
-    if !output(&mut list)?
-        .lines()
-        .any(|line| line.ends_with(": test"))
-    {
-        bail!("there is no long test named {which}...");
-    }
+    let unprivileged = || Ok(cargo_command("test"));
+    let units = long_tests(unprivileged, &["--package", UNITS, "--lib"], &which, rest);
     let traced = if "soak_guard".starts_with(&which) {
         traces()
     } else {
         Ok(())
     };
-    let mut soak = as_root("test")?;
-    soak.args(["--release", "--no-fail-fast", "--package", END_TO_END]);
+    let end_to_end = long_tests(|| as_root("test"), &["--package", END_TO_END], &which, rest);
+    if !(units? | end_to_end?) {
+        bail!("there is no long test named {which}...");
+    }
+    traced
+}
+
+/// Runs those of a package; whether there are any.
+fn long_tests(
+    cargo: impl Fn() -> Result<Command>,
+    package: &[&str],
+    which: &str,
+    rest: &[String],
+) -> Result<bool> {
+    let mut list = cargo()?;
+    list.args(["--quiet", "--release"]).args(package);
+    list.args(["--", "--ignored", "--list", which]);
+    if !output(&mut list)?
+        .lines()
+        .any(|line| line.ends_with(": test"))
+    {
+        return Ok(false);
+    }
+    let mut soak = cargo()?;
+    soak.args(["--release", "--no-fail-fast"]).args(package);
     soak.args(["--", "--ignored", "--nocapture", "--test-threads=1"]);
-    run(soak.arg(&which).args(rest)).and(traced)
+    run(soak.arg(which).args(rest))?;
+    Ok(true)
 }
 
 /// The property tests of a change's states, with a million traces each.

@@ -86,6 +86,11 @@ fn long_tests(
     Ok(true)
 }
 
+/// Every benchmark.
+pub fn bench() -> Result<()> {
+    run(as_root("bench")?.args(["--package", END_TO_END, "--benches"]))
+}
+
 /// The property tests of a change's states, with a million traces each.
 fn traces() -> Result<()> {
     println!("soak: 1,000,000 traces of a change's states");

@@ -165,6 +165,23 @@ impl Prober {
         self.run_with(frame, 0)
     }
 
+    /// Time of one run, ns, over `runs` runs on one frame, each of which gets what the one before
+    /// made of it: only for frames that the program leaves as they are but for MAC addresses.
+    pub fn time(&self, frame: &[u8], runs: u32) -> Result<u64, KernelError> {
+        let mut out = vec![0u8; frame.len() + 256];
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            repeat: runs,
+            ..TestRunOptions::default()
+        };
+        let result = self
+            .program
+            .test_run(options)
+            .map_err(|e| KernelError::NoAnswer(format!("test run of the balancer: {e}")))?;
+        Ok(u64::try_from(result.duration.as_nanos()).unwrap_or(u64::MAX))
+    }
+
     /// Runs metadata and frame; returns the verdict and both afterwards.
     fn run_raw(&self, data: &[u8]) -> Result<(Action, Vec<u8>), KernelError> {
         self.run_with(data, size_of::<Probe>())

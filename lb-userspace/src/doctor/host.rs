@@ -9,7 +9,7 @@ use crate::kernel::pins::is_bpffs;
 use crate::paths::Paths;
 
 /// The oldest kernel that can have all that is needed.
-const OLDEST: (u32, u32) = (5, 17);
+const OLDEST: (u32, u32) = (5, 19);
 /// Numbers of <https://github.com/torvalds/linux/blob/v6.1/include/uapi/linux/capability.h>.
 const CAPABILITIES: [(u32, &str); 3] =
     [(12, "CAP_NET_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
@@ -139,7 +139,8 @@ mod tests {
     fn versions_are_compared_as_numbers() {
         for (release, status) in [
             ("6.1.0-13-amd64", Status::Ok),
-            ("5.17.0", Status::Ok),
+            ("5.19.0", Status::Ok),
+            ("5.18.0", Status::Fail),
             ("5.4.0", Status::Fail),
             ("10.0-rc1", Status::Ok),
             ("", Status::Skip),

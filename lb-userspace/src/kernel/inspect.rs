@@ -16,6 +16,8 @@ use crate::sys;
 /// A feature of the kernel that lbguard cannot do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Feature {
+    /// `bpf_map_lookup_percpu_elem`, Linux 5.19: the breaker sums counters over CPUs.
+    PerCpuLookup,
     /// `bpf_loop`, Linux 5.17.
     Loop,
     /// `bpf_timer`, Linux 5.15.
@@ -28,11 +30,18 @@ pub enum Feature {
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Loop, Self::Timer, Self::MappedArray, Self::Freeze];
+    pub const ALL: [Self; 5] = [
+        Self::PerCpuLookup,
+        Self::Loop,
+        Self::Timer,
+        Self::MappedArray,
+        Self::Freeze,
+    ];
 
     /// Its name, and the version that brought it.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::PerCpuLookup => "bpf_map_lookup_percpu_elem (Linux 5.19)",
             Self::Loop => "bpf_loop (Linux 5.17)",
             Self::Timer => "bpf_timer (Linux 5.15)",
             Self::MappedArray => "mmapable arrays (Linux 5.5)",
@@ -50,6 +59,7 @@ impl Feature {
         };
         let helper = |helper| is_helper_supported(ProgramType::Xdp, helper).map_err(|e| failed(&e));
         match self {
+            Self::PerCpuLookup => helper(BpfHelper::BPF_FUNC_map_lookup_percpu_elem),
             Self::Loop => helper(BpfHelper::BPF_FUNC_loop),
             Self::Timer => helper(BpfHelper::BPF_FUNC_timer_init),
             Self::MappedArray => match link::create_array(link::MMAPABLE) {

@@ -87,9 +87,12 @@ impl Follower {
             .map(evidence_view::table)
             .unwrap_or_default();
         let left = deadline_ns.saturating_sub(boot_ns()) / 1_000_000_000;
-        lines.push(format!(
-            "  {left} s left: `lbguard confirm` keeps it, `lbguard revert` ends it"
-        ));
+        let more = |line: &EvidenceLine| line.step < line.steps;
+        lines.push(if self.evidence.as_ref().is_some_and(more) {
+            format!("  {left} s left of this step; `lbguard revert` ends the trial")
+        } else {
+            format!("  {left} s left: `lbguard confirm` keeps it, `lbguard revert` ends it")
+        });
         let mut screen = std::io::stderr().lock();
         let _ = screen
             .write_all(lines.join("\n").as_bytes())

@@ -131,7 +131,7 @@ fn knows(view: &View, address: &lb_common::address::Address) -> bool {
 fn forward(ctx: &XdpContext, view: &View, packet: &Packet, asked: Option<Asked>) -> Outcome {
     let outcome = chosen(ctx, view, packet, asked);
     if view.trial && asked.is_none() {
-        watch(view, packet, outcome.reason, outcome.slot);
+        watch(view, packet, &outcome);
     }
     outcome
 }
@@ -168,14 +168,18 @@ fn chosen(ctx: &XdpContext, view: &View, packet: &Packet, asked: Option<Asked>) 
 
 /// K8: during a trial, notes what is never right.
 #[inline(always)]
-fn watch(view: &View, packet: &Packet, reason: Reason, slot: u32) {
-    let hard = match reason {
+fn watch(view: &View, packet: &Packet, outcome: &Outcome) {
+    let hard = match outcome.reason {
         Reason::NoBackend | Reason::NoNextHop | Reason::Broken => true,
         Reason::Tombstone => !view.removes,
         _ => false,
     };
     if hard {
-        count::hard_event(slot, &packet.flow.source);
+        count::hard_event(outcome.slot, &packet.flow.source);
+        if view.evidence && outcome.vip != 0 {
+            let arm = u32::from(outcome.slot == view.shadow);
+            tracks::count_hard(arm, outcome.vip.wrapping_sub(1));
+        }
     }
 }
 

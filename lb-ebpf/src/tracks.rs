@@ -93,6 +93,14 @@ fn place_of(line: u32, key: u64) -> u32 {
     0
 }
 
+/// Counts a packet of a VIP that had nowhere to go (S8, S9): a global function of numbers.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn count_hard(arm: u32, vip: u32) -> u32 {
+    count(arm, vip as u16, |counts| counts.hard += 1);
+    1
+}
+
 /// Gives a record away, or takes it back with key 0.
 #[inline(always)]
 fn set_key(number: u32, key: u64) {

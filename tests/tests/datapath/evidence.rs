@@ -332,3 +332,27 @@ fn errors_about_tunnelled_packets_are_counted_in_their_arm_and_end_the_trial() {
     .unwrap();
     assert_eq!(bench.record().tripped_vip, 0, "by hard events");
 }
+
+/// Without a next hop nothing leaves: counted for the VIP, and three sources end the trial.
+#[test]
+fn packets_without_a_way_are_counted_in_their_arm_and_end_the_trial() {
+    let (bench, _, new, _) = followed(u64::from(SHARE_ALL) - 1, Breaker::default());
+    let member = new.members().find(|member| member.name == "web-2").unwrap();
+    let up = u64::from(lb_common::slot::member_state::UP);
+    bench.set_hop(2, 1500, false);
+    let args = [u64::from(member.id), up, 2];
+    let guard = &bench.kernel.guard;
+    guard.call(Op::SetMember, 0, &args, &[]).unwrap();
+    for host in 1..=3 {
+        let talk = Talk::new(&format!("198.51.100.{host}:4000"), "203.0.113.5:80");
+        let syn = tcp(talk, Flags::Syn, &[]);
+        let (action, _) = bench.kernel.prober.run_unmarked(&syn).unwrap();
+        assert_eq!(action, Action::Drop);
+        assert_eq!(counts(&bench, &new)[1].hard, host);
+    }
+    assert_eq!(counts(&bench, &new)[0].hard, 0);
+    until("the breaker", SOON, || {
+        (bench.record().cause == Cause::Breaker as u32).then_some(())
+    })
+    .unwrap();
+}

@@ -8,6 +8,8 @@
     reason = "a benchmark that cannot be set up has to stop"
 )]
 
+use std::fmt::Write as _;
+
 use lb_common::breaker::Breaker;
 use lb_common::control::SHARE_ALL;
 use lb_common::counter::Reason;
@@ -30,8 +32,10 @@ fn services(backends: u8) -> String {
          forward = \"l2\"\n",
     );
     for n in 1..=backends {
-        text +=
-            &format!("[[pool.backend]]\nname = \"b{n}\"\naddress = \"10.0.5.{n}\"\nweight = 100\n");
+        let _ = write!(
+            text,
+            "[[pool.backend]]\nname = \"b{n}\"\naddress = \"10.0.5.{n}\"\nweight = 100\n"
+        );
     }
     text
 }

@@ -14,6 +14,10 @@ const READS: usize = 2;
 
 /// What one packet goes by. Passed down, so that no packet mixes generations.
 #[derive(Clone, Copy)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a question that a packet asks, answered once"
+)]
 pub struct View {
     /// Committed slot.
     pub active: u32,

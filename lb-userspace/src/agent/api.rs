@@ -73,6 +73,7 @@ pub fn listen(path: &Path) -> anyhow::Result<UnixListener> {
 pub async fn serve(listener: UnixListener, engine: Sender<Request>) -> std::io::Result<()> {
     let router = Router::new()
         .route("/v1/status", get(status))
+        .route("/v1/traffic", get(traffic))
         .route("/v1/apply", post(apply))
         .route("/v1/confirm", post(confirm))
         .route("/v1/switch", post(switch))
@@ -108,6 +109,16 @@ async fn status(State(engine): State<Sender<Request>>) -> Response {
     answer
         .await
         .map_or_else(|_| gone(), |status| Json(status).into_response())
+}
+
+async fn traffic(State(engine): State<Sender<Request>>) -> Response {
+    let (reply, answer) = oneshot::channel();
+    if engine.send(Request::Seen(reply)).is_err() {
+        return gone();
+    }
+    answer
+        .await
+        .map_or_else(|_| gone(), |seen| Json(seen).into_response())
 }
 
 async fn confirm(

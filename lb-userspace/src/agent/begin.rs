@@ -11,7 +11,7 @@ use crate::change::actor::Actor;
 use crate::change::machine::{Change, Spec};
 use crate::change::reason::reason;
 use crate::check::{check_against, check_bytes, render_findings};
-use crate::config::{Config, EvidencePolicy};
+use crate::config::Config;
 use crate::exit::ExitCode;
 use crate::kernel::pins::Pins;
 use crate::plan::{Fate, Plan};
@@ -163,7 +163,7 @@ impl Engine {
                     .to_owned(),
             );
         }
-        let (canary_ppm, share_ppm) = steps(&policy.evidence, apply.share_ppm);
+        let (canary_ppm, share_ppm) = policy.evidence.shares(apply.share_ppm);
         let step_within = policy.evidence.step_within.min(longest);
         // The journal may have been lost with the kernel's state: what is stored is not written over.
         let stored = self.store.list().unwrap_or_default();
@@ -187,48 +187,5 @@ impl Engine {
             step_within_ms: u64::try_from(step_within.as_millis()).unwrap_or(u64::MAX),
             prepare_within_ms: Spec::TEN_MINUTES_MS,
         })
-    }
-}
-
-/// The shares of the canary steps, and the last one, ppm. Without evidence there are no steps.
-fn steps(policy: &EvidencePolicy, canary_ppm: Option<u32>) -> (Vec<u32>, u32) {
-    if !policy.enabled {
-        return (
-            Vec::new(),
-            canary_ppm.unwrap_or(1_000_000).clamp(1, 1_000_000),
-        );
-    }
-    let ppm = |percent: &u8| u32::from(*percent).saturating_mul(10_000);
-    let baking = ppm(&policy.baking);
-    let first = canary_ppm.or_else(|| policy.canary.first().map(ppm));
-    let later = policy.canary.iter().map(ppm);
-    let canary = first
-        .into_iter()
-        .chain(later.filter(|share| first.is_none_or(|first| *share > first)))
-        .filter(|share| *share < baking)
-        .collect();
-    (canary, baking)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_canary_of_ones_own_comes_first_and_only_rising_steps_after_it() {
-        let policy = EvidencePolicy::default();
-        let usual = (vec![100_000, 250_000, 500_000], 900_000);
-        assert_eq!(steps(&policy, None), usual);
-        assert_eq!(
-            steps(&policy, Some(300_000)),
-            (vec![300_000, 500_000], 900_000)
-        );
-        assert_eq!(steps(&policy, Some(500_000)), (vec![500_000], 900_000));
-        let off = EvidencePolicy {
-            enabled: false,
-            ..policy
-        };
-        assert_eq!(steps(&off, None), (vec![], 1_000_000));
-        assert_eq!(steps(&off, Some(100_000)), (vec![], 100_000));
     }
 }

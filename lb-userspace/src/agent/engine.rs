@@ -14,6 +14,7 @@ use super::evidence::Evidence;
 use super::hops::Hops;
 use super::records::Records;
 use super::request::Request;
+use super::watching::Watching;
 use super::wire::ApplyEvent;
 use crate::change::Now;
 use crate::change::actor::Actor;
@@ -69,6 +70,8 @@ pub struct Engine {
     /// Which lap of short ids the flow table was swept for.
     pub(super) swept: Option<u64>,
     pub(super) warnings: BTreeMap<&'static str, String>,
+    /// What is known of the traffic between changes.
+    pub(super) watching: Watching,
     pub(super) watchers: Vec<mpsc::Sender<()>>,
     /// The agent's start is in the journal.
     pub(super) announced: bool,
@@ -105,6 +108,7 @@ impl Engine {
         self.step(Event::Tick);
         self.forget_final();
         self.look_again_sometimes();
+        self.watch_traffic();
     }
 
     /// Gives a change up whose client is gone; one that is on trial goes on.

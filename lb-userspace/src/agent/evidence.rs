@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::evidence::counts::Raw;
 use crate::evidence::judge::Judge;
 use crate::evidence::plan::{Family, Plan, Touched};
+use crate::evidence::proof;
 use crate::evidence::report::{Judgement, Round};
 use crate::evidence::shares::{MemberShare, PoolShares};
 use crate::evidence::signals::Transport;
@@ -32,6 +33,7 @@ const TOLD: usize = 16;
 pub(super) struct Evidence {
     tracker: Tracker,
     judge: Judge,
+    touched: Vec<Touched>,
     vips: Vec<u16>,
     members: Vec<u32>,
     salted_ns: u64,
@@ -56,11 +58,12 @@ impl Evidence {
             .iter()
             .filter(|pool| moved.iter().any(|vip| vip.entry.pool == pool.number))
             .collect();
-        let touched = moved.iter().map(|vip| touched(image, vip, old)).collect();
+        let touched: Vec<Touched> = moved.iter().map(|vip| touched(image, vip, old)).collect();
         let shares = pools.iter().map(|pool| shares(pool, old)).collect();
         Self {
             tracker: Tracker::new(timing),
-            judge: Judge::new(Plan::new(touched, shares)),
+            judge: Judge::new(Plan::new(touched.clone(), shares)),
+            touched,
             vips: moved.iter().map(|vip| vip.entry.vip).collect(),
             members: pools
                 .iter()
@@ -153,7 +156,15 @@ impl Engine {
         let Some(evidence) = self.evidence_of_trial()? else {
             return Ok(());
         };
+        let seen = self.watching.seen();
         if let Some(running) = &mut self.running {
+            let spec = running.change.spec();
+            let steps: Vec<_> = (0..=spec.canary_ppm.len())
+                .map(|step| spec.step(step))
+                .collect();
+            let margin = Plan::new(Vec::new(), Vec::new()).margin();
+            let vips = proof::expected(&evidence.touched, &seen, margin, &steps);
+            running.tell(ApplyEvent::Forecast { vips });
             running.evidence = Some(evidence);
         }
         self.read_counters().map(drop)

@@ -6,12 +6,14 @@
 //! - [`start`]: adopting what is pinned; [`restore`]: loading the committed generation after a reboot;
 //! - [`records`]: the journal, also on a hurt disk; [`recording`]: what is written to it;
 //! - [`evidence`]: a trial judged on its traffic;
+//! - [`watching`]: what the traffic is like between changes; [`alerts`]: what is odd about it;
 //! - [`hops`]: next hops of backends, resolved and kept fresh;
 //! - [`api`]: HTTP on a Unix socket;
 //! - [`wire`]: what goes over it.
 //!
 //! Its death changes nothing in forwarding: programs, maps and links are pinned.
 
+mod alerts;
 pub mod api;
 mod begin;
 mod effects;
@@ -24,6 +26,7 @@ mod records;
 pub mod request;
 mod restore;
 mod start;
+mod watching;
 pub mod wire;
 
 use anyhow::Context as _;

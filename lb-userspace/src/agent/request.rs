@@ -9,6 +9,7 @@ use super::wire::{AgentStatus, Answer, Apply, ApplyEvent, Switch};
 use crate::change::actor::Actor;
 use crate::change::journal::{Entry, Kind};
 use crate::change::machine::{Event, State};
+use crate::evidence::proof::Seen;
 use crate::exit::ExitCode;
 
 /// What the engine is asked.
@@ -44,6 +45,8 @@ pub enum Request {
     },
     /// Say how things are.
     Status(oneshot::Sender<AgentStatus>),
+    /// Say how much traffic there is.
+    Seen(oneshot::Sender<Seen>),
     /// A next hop has changed.
     Hop(super::hops::Changed),
     /// Hold this for as long as the engine runs.
@@ -77,6 +80,9 @@ impl Engine {
             Request::Status(reply) => {
                 self.look_again();
                 let _ = reply.send(self.status());
+            }
+            Request::Seen(reply) => {
+                let _ = reply.send(self.watching.seen());
             }
             Request::Hop(changed) => self.hop_changed(&changed),
             Request::Watch(held) => self.watchers.push(held),
@@ -198,6 +204,7 @@ impl Engine {
                 .as_ref()
                 .map(|running| running.change.spec().why.clone()),
             warnings: self.warnings.values().cloned().collect(),
+            alerts: self.watching.alerts(),
         }
     }
 }

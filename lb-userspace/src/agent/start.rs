@@ -9,6 +9,7 @@ use super::engine::{Engine, Running};
 use super::hops::Hops;
 use super::records::{Found, Records};
 use super::request::Request;
+use super::watching::Watching;
 use crate::change::Now;
 use crate::change::actor::Actor;
 use crate::change::journal::Kind;
@@ -50,6 +51,7 @@ pub fn engine(
         active,
         swept: None,
         warnings: std::collections::BTreeMap::new(),
+        watching: Watching::default(),
         watchers: Vec::new(),
         announced: false,
         tried: std::time::Instant::now(),

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::change::machine::Progress;
 use crate::evidence::finding::Finding;
+use crate::evidence::proof::ProofLine;
 use crate::evidence::report::{Judgement, Round, StratumReport, VipReport};
 
 /// Header that carries an [`Apply`] as JSON; the body is the file.
@@ -42,6 +43,11 @@ pub enum ApplyEvent {
     },
     /// What the guard found when it sealed the slot.
     Sealed(crate::kernel::stage::Sealed),
+    /// How long the proof will take, once: for each VIP that the change touches.
+    Forecast {
+        /// By VIP.
+        vips: Vec<ProofLine>,
+    },
     /// A step.
     Progress(Progress),
     /// A round of judgement.
@@ -219,6 +225,19 @@ pub struct Answer {
     pub exit: u8,
 }
 
+/// Something odd about the traffic that people should know of; nothing is done about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alert {
+    /// `backend`, `handshakes` or `volume`.
+    pub alert: String,
+    /// What it is about: `VIP` or `POOL/BACKEND`.
+    pub about: String,
+    /// In a sentence, with numbers.
+    pub text: String,
+    /// Since when.
+    pub since: jiff::Timestamp,
+}
+
 /// What the agent says of itself.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct AgentStatus {
@@ -232,4 +251,7 @@ pub struct AgentStatus {
     pub why: Option<String>,
     /// Warnings that hold now.
     pub warnings: Vec<String>,
+    /// What is odd about the traffic between changes.
+    #[serde(default)]
+    pub alerts: Vec<Alert>,
 }

@@ -127,7 +127,10 @@ async fn follow(
                 }
                 last = Some(progress);
             }
-            ApplyEvent::Findings { .. } | ApplyEvent::Sealed(_) | ApplyEvent::Evidence(_) => {}
+            ApplyEvent::Findings { .. }
+            | ApplyEvent::Sealed(_)
+            | ApplyEvent::Forecast { .. }
+            | ApplyEvent::Evidence(_) => {}
         }
     }
 }

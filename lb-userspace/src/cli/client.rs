@@ -13,6 +13,7 @@ use tokio::net::UnixStream;
 
 use super::CliError;
 use crate::agent::wire::{APPLY_HEADER, AgentStatus, Answer, Apply, ApplyEvent, Confirm, Switch};
+use crate::evidence::proof::Seen;
 
 /// How long the agent's word is waited for where it is not needed.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -96,6 +97,17 @@ async fn ask_status(socket: &Path) -> Result<AgentStatus, CliError> {
         send(socket, Method::GET, "/v1/status", None, Vec::new()).await?,
     )
     .await
+}
+
+/// How much traffic there is, as the agent sees it. Waits as [`status`].
+pub async fn traffic(socket: &Path) -> Result<Seen, CliError> {
+    let asked = async {
+        let response = send(socket, Method::GET, "/v1/traffic", None, Vec::new()).await?;
+        json(socket, response).await
+    };
+    tokio::time::timeout(PATIENCE, asked)
+        .await
+        .map_err(|_| no_agent(socket, &"it does not answer within a second"))?
 }
 
 /// Asks for the trial to be committed.

@@ -1,12 +1,16 @@
 //! `lbguard plan FILE`: what would change and how much of it moves. Touches nothing.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::args::PlanArgs;
 use super::past::Past;
-use super::{CliError, Context, node, out};
+use super::{CliError, Context, client, node, out};
 use crate::check::{check_file, render_findings};
 use crate::config::{Config, FleetSeed, NodeConfig, Policy};
+use crate::evidence::noninferiority::Margin;
+use crate::evidence::{self, proof};
 use crate::exit::ExitCode;
 use crate::kernel::maps::Maps;
 use crate::kernel::pins::Pins;
@@ -36,18 +40,43 @@ pub fn run(context: &Context, args: &PlanArgs) -> Result<ExitCode, CliError> {
     });
     let plan = Plan::of(&committed, config, base, seed, &policy)
         .map_err(|error| CliError::internal(format!("a lookup table cannot be filled: {error}")))?;
+    let touched = plan.touched(config);
+    // Without an agent nobody knows how much traffic there is.
+    let seen = client::runtime()?
+        .block_on(client::traffic(&paths.socket()))
+        .unwrap_or_default();
+    let proofs = if policy.evidence.enabled {
+        proof::expected(&touched, &seen, margin(), &steps(&policy))
+    } else {
+        Vec::new()
+    };
     if context.json {
-        out::json_line(
-            &json!({"plan": plan, "digest": plan.digest(), "refused": report.refused()}),
-        )?;
+        out::json_line(&json!({
+            "plan": plan, "digest": plan.digest(), "refused": report.refused(), "proofs": proofs,
+        }))?;
     } else {
         out::print(&render::text(&plan))?;
+        out::print(&super::render::lines(&proofs))?;
     }
     Ok(if report.refused() {
         ExitCode::Refused
     } else {
         ExitCode::Done
     })
+}
+
+/// What a pass rules out.
+fn margin() -> Margin {
+    evidence::plan::Plan::new(Vec::new(), Vec::new()).margin()
+}
+
+/// The steps that a change would have without options.
+fn steps(policy: &Policy) -> Vec<(u32, Duration)> {
+    let (canary, last) = policy.evidence.shares(None);
+    let canary = canary
+        .into_iter()
+        .map(|share| (share, policy.evidence.step_within));
+    canary.chain([(last, policy.confirm_within)]).collect()
 }
 
 /// What forwards: by the pins, else by the journal.

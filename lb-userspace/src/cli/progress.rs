@@ -43,6 +43,7 @@ impl Follower {
         match event {
             ApplyEvent::Findings { text, .. } => out::print(text),
             ApplyEvent::Sealed(sealed) => out::sentences(&sealed_text(sealed), &["sealed      "]),
+            ApplyEvent::Forecast { vips } => out::print(&super::render::lines(vips)),
             ApplyEvent::NotBegun { .. } | ApplyEvent::Evidence(_) => Ok(()),
             ApplyEvent::Progress(progress) => {
                 self.deadline_ns = progress.deadline_ns;

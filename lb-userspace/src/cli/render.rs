@@ -101,6 +101,15 @@ fn split_label<'a>(line: &'a str, marks: &[&str]) -> (&'a str, &'a str) {
     line.split_at_checked(end).unwrap_or(("", line))
 }
 
+/// Things one a line, indented.
+pub fn lines(things: &[impl std::fmt::Display]) -> String {
+    things.iter().fold(String::new(), |mut text, thing| {
+        // Writing to a String can't fail.
+        let _ = writeln!(text, "  {}", printable(&thing.to_string()));
+        text
+    })
+}
+
 fn wrapped(label: &str, words: &str) -> Vec<String> {
     let indent = label.chars().count();
     let mut lines = Vec::new();

@@ -6,7 +6,7 @@ use std::io::IsTerminal as _;
 use serde_json::json;
 
 use super::args::StatusArgs;
-use super::render::fitted;
+use super::render::{fitted, time};
 use super::{CliError, Context, client, node, out};
 use crate::agent::wire::AgentStatus;
 use crate::exit::ExitCode;
@@ -16,6 +16,8 @@ use crate::kernel::readout::{self, KernelOut, SlotOut};
 
 /// How the line of a warning begins.
 const WARNING: &str = "warning     ";
+/// How the line of an alert begins.
+const ALERT: &str = "alert       ";
 
 /// Reads the kernel, then asks the agent, if there is one.
 pub fn run(context: &Context, _args: &StatusArgs) -> Result<ExitCode, CliError> {
@@ -45,8 +47,8 @@ pub fn run(context: &Context, _args: &StatusArgs) -> Result<ExitCode, CliError> 
 
 /// Tables stay as they are; a warning is broken like a sentence.
 fn row(line: &str, terminal: bool) -> String {
-    let terminal = terminal && line.starts_with(WARNING);
-    format!("{}\n", fitted(line, &[WARNING], terminal))
+    let terminal = terminal && (line.starts_with(WARNING) || line.starts_with(ALERT));
+    format!("{}\n", fitted(line, &[WARNING, ALERT], terminal))
 }
 
 // Writing to a String can't fail, here and below.
@@ -96,6 +98,10 @@ fn text(kernel: &KernelOut, agent: Option<&AgentStatus>, interfaces: &[String]) 
             let _ = writeln!(text, "agent       running, process {}", agent.pid);
             for warning in &agent.warnings {
                 let _ = writeln!(text, "{WARNING}{warning}");
+            }
+            for alert in &agent.alerts {
+                let since = time(alert.since);
+                let _ = writeln!(text, "{ALERT}{} (since {since})", alert.text);
             }
         }
         None if interfaces.is_empty() => text.push_str("agent       not running\n"),

@@ -43,6 +43,32 @@ pub struct EvidencePolicy {
     pub step_within: Duration,
     /// Time in which a handshake has to be complete to count as good.
     pub handshake_within: Duration,
+    /// Between changes one of so many new flows is followed, so that people can be told what is
+    /// odd: a power of two; 0 = none.
+    pub watch: u32,
+}
+
+impl EvidencePolicy {
+    /// The shares of the canary steps, and the last one, ppm, for a change with this first share.
+    /// Without evidence there are no steps.
+    pub fn shares(&self, canary_ppm: Option<u32>) -> (Vec<u32>, u32) {
+        if !self.enabled {
+            return (
+                Vec::new(),
+                canary_ppm.unwrap_or(1_000_000).clamp(1, 1_000_000),
+            );
+        }
+        let ppm = |percent: &u8| u32::from(*percent).saturating_mul(10_000);
+        let baking = ppm(&self.baking);
+        let first = canary_ppm.or_else(|| self.canary.first().map(ppm));
+        let later = self.canary.iter().map(ppm);
+        let canary = first
+            .into_iter()
+            .chain(later.filter(|share| first.is_none_or(|first| *share > first)))
+            .filter(|share| *share < baking)
+            .collect();
+        (canary, baking)
+    }
 }
 
 impl Default for EvidencePolicy {
@@ -53,6 +79,7 @@ impl Default for EvidencePolicy {
             baking: 90,
             step_within: Duration::from_mins(10),
             handshake_within: Duration::from_millis(300),
+            watch: 16,
         }
     }
 }
@@ -78,5 +105,28 @@ impl Default for Policy {
             hard_events: 3,
             evidence: EvidencePolicy::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_canary_of_ones_own_comes_first_and_only_rising_steps_after_it() {
+        let policy = EvidencePolicy::default();
+        let usual = (vec![100_000, 250_000, 500_000], 900_000);
+        assert_eq!(policy.shares(None), usual);
+        assert_eq!(
+            policy.shares(Some(300_000)),
+            (vec![300_000, 500_000], 900_000)
+        );
+        assert_eq!(policy.shares(Some(500_000)), (vec![500_000], 900_000));
+        let off = EvidencePolicy {
+            enabled: false,
+            ..policy
+        };
+        assert_eq!(off.shares(None), (vec![], 1_000_000));
+        assert_eq!(off.shares(Some(100_000)), (vec![], 100_000));
     }
 }

@@ -9,6 +9,8 @@ use super::policy::{EvidencePolicy, Policy};
 use super::section::{Section, parse_toml};
 use super::services::read_version;
 
+/// Between changes one of so many new flows is followed at least, if any is.
+const MOST_SAMPLED: u32 = 1 << lb_common::control::MOST_SAMPLING;
 /// The guard takes 8 steps in all; `--canary` and baking may each add one.
 const MOST_CANARY_STEPS: usize = 6;
 
@@ -59,8 +61,20 @@ fn read_evidence(mut section: Section<'_>, log: &mut TextLog<'_>) -> Option<Evid
     let step = step.and_then(|e| e.duration(log, millis(1_000), Duration::from_hours(24)));
     let handshake = s.take(log, "handshake_within", "handshake_within = \"300ms\"");
     let handshake = handshake.and_then(|e| e.duration(log, millis(100), millis(900)));
+    let watch = s.take(log, "watch", "watch = 16");
+    let watch = watch.and_then(|e| e.integer(log, 0, MOST_SAMPLED));
+    let watch = watch.unwrap_or(default.watch);
     let at = section.offset();
     section.finish(log);
+    if watch != 0 && !watch.is_power_of_two() {
+        log.add(
+            &super::rules::BAD_VALUE,
+            at,
+            format_args!("`watch` is {watch}, not a power of two"),
+            format_args!("Write, for example, watch = 16: one of 16 new flows; 0 is none."),
+        );
+        return None;
+    }
     let canary = canary.unwrap_or(default.canary);
     let rising = canary.is_sorted_by(|a, b| a < b) && canary.len() <= MOST_CANARY_STEPS;
     if !rising || canary.is_empty() {
@@ -77,6 +91,7 @@ fn read_evidence(mut section: Section<'_>, log: &mut TextLog<'_>) -> Option<Evid
         canary,
         baking,
         step_within: step.unwrap_or(default.step_within),
+        watch,
         handshake_within: handshake.unwrap_or(default.handshake_within),
     })
 }

@@ -177,6 +177,20 @@ fn policy_edits() {
             "{line}"
         );
     }
+    for (line, expected) in [
+        ("watch = 3", &["LB006:2"][..]),
+        ("watch = 65536", &["LB006:3"]),
+        ("watch = -1", &["LB006:3"]),
+    ] {
+        let text = format!("version = 1\n[evidence]\n{line}\n");
+        let found = findings(Policy::parse(text.as_bytes(), "f"));
+        assert_eq!(found, expected, "{line}");
+    }
+    for (watch, text) in [(0, "watch = 0"), (1, "watch = 1"), (16, "enabled = true")] {
+        let text = format!("version = 1\n[evidence]\n{text}\n");
+        let policy = Policy::parse(text.as_bytes(), "f").unwrap();
+        assert_eq!(policy.evidence.watch, watch);
+    }
     let text = b"version = 1\n[limits]\nconfirm_within_max = \"60s\"\n";
     assert_eq!(
         Policy::parse(text, "f").unwrap().confirm_within,

@@ -5,6 +5,8 @@
 //! - [`signals`], [`split`], [`shares`]: what is tested.
 //! - [`noninferiority`]: when it is good enough; [`forecast`]: how long that takes.
 //! - [`judge`]: all of it together; [`plan`] is what it is told, [`report`] and [`finding`] what it says.
+//! - [`rates`], [`proof`]: how much traffic there is, and how long a proof will take, said beforehand.
+//! - [`volume`]: a VIP that falls silent.
 //! - [`weights`]: the kernel's breaker, prepared.
 //! - [`watching`], [`burn`]: between changes, events only.
 //!
@@ -22,6 +24,8 @@ pub mod judge;
 pub mod noninferiority;
 mod number;
 pub mod plan;
+pub mod proof;
+pub mod rates;
 pub mod report;
 mod residue;
 pub mod shares;
@@ -34,5 +38,6 @@ mod suspects;
 #[cfg(test)]
 mod tests;
 pub mod tracker;
+pub mod volume;
 pub mod watching;
 pub mod weights;

@@ -98,6 +98,13 @@ impl PoolWatch {
         odd
     }
 
+    /// Backends that were worse than the others within the last two windows.
+    pub fn standing(&self, now_ns: u64) -> impl Iterator<Item = &str> {
+        let lately = move |at: u64| now_ns.saturating_sub(at) <= WINDOW_NS.saturating_mul(2);
+        let told = self.told.iter().filter(move |(_, at)| lately(**at));
+        told.map(|(name, _)| name.as_str())
+    }
+
     fn odd(&mut self, backends: &[BackendFlows], now_ns: u64) -> Vec<Odd> {
         let seen = self.window(backends);
         let total = seen.values().fold((0, 0), plus);

@@ -30,6 +30,9 @@ pub struct SlotOut {
 /// A VIP.
 #[derive(Clone, Debug, Serialize)]
 pub struct VipOut {
+    /// Number.
+    #[serde(skip)]
+    pub number: u16,
     /// Name.
     pub name: String,
     /// Address.
@@ -64,6 +67,9 @@ pub struct PoolOut {
 /// A backend.
 #[derive(Clone, Debug, Serialize)]
 pub struct BackendOut {
+    /// Member id.
+    #[serde(skip)]
+    pub id: u32,
     /// Name.
     pub name: String,
     /// Address.
@@ -236,6 +242,7 @@ pub fn read_slot(maps: &Maps, slot: u8) -> Result<SlotOut, KernelError> {
         }
         let counters = maps.vip_counters(&node, u32::from(slot), entry.vip)?;
         vips.push(VipOut {
+            number: entry.vip,
             name: maps.vip_name(entry.vip)?,
             address: entry.address.into(),
             port: u16::from_be(entry.port),
@@ -290,6 +297,7 @@ fn read_pool(
             hop => maps.next_hop(u32::from(hop))?.flags & next_hop_flag::RESOLVED != 0,
         };
         backends.push(BackendOut {
+            id,
             name: maps.member_name(id)?,
             address: member.address.into(),
             weight: member.weight,

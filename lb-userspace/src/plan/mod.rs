@@ -16,6 +16,8 @@ use serde::Serialize;
 
 use crate::change::diff::{Difference, diff};
 use crate::config::{Config, Digest, FleetSeed, Policy, Protocol, Vip};
+use crate::evidence::plan::{Family, Touched};
+use crate::evidence::signals::Transport;
 
 /// What becomes of a VIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -113,6 +115,34 @@ impl Plan {
     /// Digest of the plan: of everything that it says.
     pub fn digest(&self) -> Digest {
         Digest::of(&serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    /// The VIPs of `new` whose flows it moves, as they are judged on their traffic.
+    pub fn touched(&self, new: &Config) -> Vec<Touched> {
+        let moved = self.vips.iter().filter(|vip| match vip.fate {
+            Fate::In => true,
+            Fate::Changed => vip.moved_ppm > 0 || vip.encap_changed,
+            Fate::Out | Fate::Same => false,
+        });
+        let touched = moved.filter_map(|plan| {
+            let vip = new.vips.iter().find(|vip| vip.name == plan.name)?;
+            Some(Touched {
+                vip: 0,
+                name: vip.name.clone(),
+                pool: vip.pool.clone(),
+                family: if vip.address.is_ipv4() {
+                    Family::Ipv4
+                } else {
+                    Family::Ipv6
+                },
+                transport: match vip.protocol {
+                    Protocol::Tcp => Transport::Tcp,
+                    Protocol::Udp => Transport::Udp,
+                },
+                in_control: plan.fate == Fate::Changed,
+            })
+        });
+        touched.collect()
     }
 
     /// VIPs with this fate.

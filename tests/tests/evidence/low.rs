@@ -139,3 +139,36 @@ fn without_evidence_nothing_confirms_by_itself() {
     assert!(applied.errors.contains("policy.toml"), "{}", applied.text());
     assert_eq!(scene.instance.active(), Some(1));
 }
+
+/// `plan` by the agent's word, or without; `apply` once, before the trial.
+#[test]
+fn how_long_a_proof_will_take_is_said_beforehand() {
+    let mut scene = Scene::new("step_within = \"2s\"\n");
+    let file = scene.instance.write("planned.toml", &next(&scene)).unwrap();
+    let file = file.to_string_lossy().into_owned();
+    let requests = scene.requests(50, "/1k");
+    requests.wait(requests.ended() + 500, SOON).unwrap();
+    let planned = json(&scene, &["--json", "plan", &file]);
+    let proof = &planned["proofs"][0];
+    let rate = proof["flows_per_second"].as_f64().unwrap();
+    assert!((35.0..65.0).contains(&rate), "{planned}");
+    assert_eq!(proof["vip"], "shop-v4", "{planned}");
+    assert_eq!(proof["proof"], "not-at-this-rate", "in 2 s: {planned}");
+    let text = scene.instance.expect(&["plan", &file], 0).unwrap();
+    assert!(
+        text.contains("proof of shop-v4: not at this rate: "),
+        "{text}"
+    );
+    let applied = scene.apply(&next(&scene), &["--force-unsafe"]);
+    let told: Vec<_> = applied
+        .events
+        .iter()
+        .filter(|event| event["event"] == "forecast")
+        .collect();
+    assert_eq!(told.len(), 1, "{}", applied.text());
+    assert_eq!(told[0]["vips"][0]["vip"], "shop-v4", "{}", told[0]);
+    assert_eq!(applied.code, 5, "as was said: {}", applied.text());
+    scene.instance.stop_agent(Signal::SIGTERM).unwrap();
+    let planned = json(&scene, &["--json", "plan", &file]);
+    assert_eq!(planned["proofs"][0]["proof"], "rate-unknown", "{planned}");
+}

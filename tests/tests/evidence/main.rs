@@ -14,3 +14,4 @@ mod good;
 mod low;
 mod scene;
 mod seed;
+mod watching;

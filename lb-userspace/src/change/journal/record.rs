@@ -139,6 +139,9 @@ kinds! {
     Ack = "ack",
     /// The policy in the kernel was set; body: its digest.
     Policy = "policy",
+    /// Something odd about the traffic between changes begins or ends; body: `alert`, `about`,
+    /// `text`, `begins`.
+    Alert = "alert",
 }
 
 impl fmt::Display for Kind {

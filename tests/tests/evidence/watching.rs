@@ -1,0 +1,121 @@
+//! Between changes: people are told what is odd, and nothing is done about it.
+
+use std::time::{Duration, Instant};
+
+use lb_tests::services;
+use lb_userspace::lab::{Host, HttpLoop, Instance, Lab, until};
+use serde_json::Value;
+
+use crate::scene::{SOON, Scene};
+
+/// Time after which what is normal is known: counters' bins have come round once.
+const NORMAL: usize = 800;
+const VIP: [&str; 5] = ["addr", "del", "203.0.113.10/32", "dev", "lo"];
+
+/// Four servers, every flow watched, and 100 requests a second.
+fn scene() -> (Scene, HttpLoop) {
+    let lab = Lab::builder().backends("web", 4).build().unwrap();
+    let policy = "version = 1\n[evidence]\nwatch = 1\n";
+    std::fs::write(lab.root().join("etc/lbguard/policy.toml"), policy).unwrap();
+    let mut instance = Instance::new(&lab).unwrap();
+    instance.start_agent().unwrap();
+    let scene = Scene { lab, instance };
+    let first = scene.apply(&services::shop(&scene.of("web")), &["--confirm", "auto"]);
+    assert_eq!(first.code, 0, "{}", first.text());
+    let requests = scene.requests(100, "/1k");
+    requests.wait(requests.ended() + NORMAL, SOON).unwrap();
+    assert_eq!(alerts(&scene), Vec::<Value>::new(), "all is well");
+    (scene, requests)
+}
+
+fn alerts(scene: &Scene) -> Vec<Value> {
+    let status = scene.instance.status().unwrap();
+    status["agent"]["alerts"].as_array().unwrap().clone()
+}
+
+/// The alert, and how long it took.
+fn told(scene: &Scene, alert: &str, about: &str) -> Value {
+    let began = Instant::now();
+    let found = until("the alert", SOON, || {
+        let mut all = alerts(scene).into_iter();
+        all.find(|known| known["alert"] == alert && known["about"] == about)
+    });
+    let found = found.unwrap_or_else(|error| panic!("{error}: {:?}", alerts(scene)));
+    println!(
+        "{alert} {about} after {:?}: {}",
+        began.elapsed(),
+        found["text"]
+    );
+    found
+}
+
+fn silence(host: &Host) {
+    let mut words = vec!["ip"];
+    words.extend(VIP);
+    host.run(&words).unwrap();
+}
+
+/// Nothing was put back, taken out or tried.
+fn untouched(scene: &Scene) {
+    let status = scene.instance.status().unwrap();
+    let kernel = &status["kernel"];
+    assert_eq!(kernel["active"]["generation"], 1, "{status}");
+    assert_eq!(kernel["trial"], Value::Null, "{status}");
+    let backends = kernel["active"]["pools"][0]["backends"].as_array().unwrap();
+    assert_eq!(backends.len(), 4, "{status}");
+    assert!(backends.iter().all(|b| b["state"] == "up"), "{status}");
+}
+
+#[test]
+fn a_backend_that_stops_answering_is_named_and_nothing_is_done() {
+    let (scene, requests) = scene();
+    silence(scene.of("web")[1]);
+    let alert = told(&scene, "backend", "shop-web/web-2");
+    let text = alert["text"].as_str().unwrap();
+    assert!(text.starts_with("backend web-2 of shop-web: "), "{text}");
+    untouched(&scene);
+    let others: Vec<_> = alerts(&scene)
+        .into_iter()
+        .filter(|known| known["alert"] == "backend" && known["about"] != "shop-web/web-2")
+        .collect();
+    assert_eq!(others, Vec::<Value>::new());
+    let shown = scene.instance.expect(&["status"], 0).unwrap();
+    assert!(shown.contains("\nalert       backend web-2"), "{shown}");
+    let records = scene.instance.expect(&["history", "--records"], 0).unwrap();
+    assert!(records.contains("alert by"), "{records}");
+    drop(requests);
+}
+
+#[test]
+fn handshakes_that_fail_everywhere_page_and_no_backend_is_blamed() {
+    let (scene, _requests) = scene();
+    for host in scene.of("web") {
+        silence(host);
+    }
+    told(&scene, "handshakes", "shop-v4");
+    untouched(&scene);
+    std::thread::sleep(Duration::from_secs(3));
+    let blamed = alerts(&scene)
+        .into_iter()
+        .filter(|known| known["alert"] == "backend");
+    assert_eq!(blamed.count(), 0, "all are alike");
+}
+
+/// What S13 sees when another host answers for the VIP: nothing comes any more.
+#[test]
+fn a_vip_that_falls_silent_is_told() {
+    let (scene, requests) = scene();
+    drop(requests);
+    let alert = told_within(&scene, Duration::from_secs(60), "volume", "shop-v4");
+    let text = alert["text"].as_str().unwrap();
+    assert!(text.contains("does another host answer"), "{text}");
+    untouched(&scene);
+}
+
+fn told_within(scene: &Scene, limit: Duration, alert: &str, about: &str) -> Value {
+    until("the alert", limit, || {
+        let mut all = alerts(scene).into_iter();
+        all.find(|known| known["alert"] == alert && known["about"] == about)
+    })
+    .unwrap()
+}

@@ -96,12 +96,12 @@ impl Engine {
             return Ok(());
         };
         let known = self.watching.layout.take();
-        let layout = match known.filter(|(generation, _)| *generation == record.active_generation) {
-            Some((_, layout)) => layout,
-            None => {
-                self.watching.follow = None;
-                readout::read_slot(&self.kernel.maps, record.active)?
-            }
+        let same = known.filter(|(generation, _)| *generation == record.active_generation);
+        let layout = if let Some((_, layout)) = same {
+            layout
+        } else {
+            self.watching.follow = None;
+            readout::read_slot(&self.kernel.maps, record.active)?
         };
         let looked = self.look_at(&record, &layout, now);
         self.watching.layout = Some((record.active_generation, layout));

@@ -71,6 +71,16 @@ fn on_trial(followed: bool) -> Bench {
     bench
 }
 
+/// No trial, one of 2^`sampling` flows followed; flow 1 was born before.
+fn watched(sampling: u64) -> Bench {
+    let bench = Bench::new();
+    bench.commit(&services(1));
+    send(&bench, 1, &[Flags::Syn, Flags::Ack]);
+    let guard = &bench.kernel.guard;
+    guard.call(Op::Watch, 0, &[1, sampling, 300], &[]).unwrap();
+    bench
+}
+
 fn median(mut times: Vec<u64>) -> i64 {
     times.sort_unstable();
     i64::try_from(times[times.len() / 2]).unwrap()
@@ -81,12 +91,14 @@ fn main() {
     quiet.commit(&services(1));
     send(&quiet, 1, &[Flags::Syn, Flags::Ack]);
     let (unfollowed, followed) = (on_trial(false), on_trial(true));
+    let watched = watched(0);
     let ack = |port| tcp(client(port), Flags::Ack, &[]);
-    let mut times: [Vec<u64>; 5] = Default::default();
+    let mut times: [Vec<u64>; 7] = Default::default();
     for round in 0..ROUNDS {
         // Followed for two seconds from its handshake on; then its record is gone.
         let port = u16::try_from(1_000 + round).unwrap();
         send(&followed, port, &[Flags::Syn, Flags::Ack]);
+        send(&watched, port, &[Flags::Syn, Flags::Ack]);
         let gone = u16::try_from(10_000 + round).unwrap();
         send(&followed, gone, &[Flags::Syn, Flags::Ack, Flags::FinAck]);
         let cases = [
@@ -95,14 +107,22 @@ fn main() {
             (&followed, 1),
             (&followed, gone),
             (&followed, port),
+            (&watched, 1),
+            (&watched, port),
         ];
         for (times, (bench, port)) in times.iter_mut().zip(cases) {
             times.push(bench.kernel.prober.time(&ack(port), RUNS).unwrap());
         }
     }
-    let [quiet, base, before, gone, tracked] = times.map(median);
+    let [quiet, base, before, gone, tracked, other, sampled] = times.map(median);
     println!("ns a packet (established TCP over l2), medians of {ROUNDS} rounds");
     println!("  no trial                                   {quiet:>5}");
+    for (what, ns) in [
+        ("no trial, watched, flow not followed", other),
+        ("no trial, watched, flow followed", sampled),
+    ] {
+        println!("  {what:<40}   {ns:>5}  {:>+5}  over no trial", ns - quiet);
+    }
     println!("  trial without evidence                     {base:>5}  (base)");
     for (what, ns, aim) in [
         ("trial, flow born before it", before, Some(BORN_BEFORE)),

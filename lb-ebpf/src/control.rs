@@ -14,10 +14,6 @@ const READS: usize = 2;
 
 /// What one packet goes by. Passed down, so that no packet mixes generations.
 #[derive(Clone, Copy)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a question that a packet asks, answered once"
-)]
 pub struct View {
     /// Committed slot.
     pub active: u32,
@@ -33,13 +29,11 @@ pub struct View {
     pub change: u32,
     /// Whether the trial's flows are followed and counted.
     pub evidence: bool,
-    /// Whether flows are followed at all: with `evidence`, or some of them between changes.
-    pub follows: bool,
-    /// Bits of a new flow's hash that are 0 if it is followed.
+    /// Bits of a new flow's hash that are 0 if it is followed, or [`View::NOBODY`].
     pub mask: u32,
-    /// Step of the trial; only if `follows`.
+    /// Step of the trial; only if flows are followed.
     pub stage: u32,
-    /// Time in which a handshake has to be complete, ms; only if `follows`.
+    /// Time in which a handshake has to be complete, ms; only if flows are followed.
     pub within_ms: u32,
     /// Whether the trial's plan names removed VIPs.
     pub removes: bool,
@@ -48,6 +42,15 @@ pub struct View {
 }
 
 impl View {
+    /// [`View::mask`] when no flow is followed.
+    pub const NOBODY: u32 = u32::MAX;
+
+    /// Whether flows are followed: all with `evidence`, some of them between changes.
+    #[inline(always)]
+    pub const fn follows(&self) -> bool {
+        self.mask != Self::NOBODY
+    }
+
     /// Whether a new flow with this hash belongs to the new arm.
     #[inline(always)]
     pub fn takes(&self, flow_hash: u64) -> bool {
@@ -55,7 +58,7 @@ impl View {
         (draw as u32) < self.share
     }
 
-    /// Whether a new flow with this hash is followed; only if `follows`.
+    /// Whether a new flow with this hash is followed, if any is.
     #[inline(always)]
     pub const fn samples(&self, flow_hash: u64) -> bool {
         flow_hash as u32 & self.mask == 0
@@ -122,12 +125,11 @@ fn of_record(record: &ControlRecord, age: u32) -> View {
     } else if watch {
         (record.watch_mask(), WATCH_STAGE, record.watch_within_ms())
     } else {
-        (0, 0, 0)
+        (View::NOBODY, 0, 0)
     };
     View {
         active: u32::from(record.active),
         evidence,
-        follows: evidence || watch,
         mask,
         stage,
         within_ms,

@@ -100,7 +100,7 @@ fn view(asked: Option<Asked>) -> Option<View> {
             active: slot,
             trial: false,
             evidence: false,
-            follows: false,
+            mask: View::NOBODY,
             change: 0,
             ..view
         }),

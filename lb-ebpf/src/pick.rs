@@ -82,7 +82,7 @@ pub fn pick(view: &View, packet: &Packet, flows: bool) -> Choice {
     } else {
         Entry(0)
     };
-    let track = if view.follows && flows {
+    let track = if view.follows() && flows {
         track(view, packet, hash, found)
     } else {
         Found::NONE

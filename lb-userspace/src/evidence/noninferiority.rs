@@ -2,8 +2,11 @@
 //! SPRT with p0 = control's failing share and p1 = p0 + delta.
 //!
 //! With f of n new flows failed, `f ln(p0 / p1) + (n - f) ln((1 - p0) / (1 - p1)) >= ln(1 / beta)`. If the new
-//! arm fails as control does, that takes about `ln(1 / beta) / KL(p0 || p1)` flows. Control must be
-//! known to delta / 4 (two standard errors to delta / 2), or p0 would be a guess.
+//! arm fails as control does, that takes about `ln(1 / beta) / KL(p0 || p1)` flows.
+//!
+//! But p0 is only known from control's flows, and too high a p0 would pass too bad an arm. So delta
+//! is measured from 1.5 standard errors below, and control must be known to delta / 4. How many bad
+//! arms pass all the same is measured by `soak_evidence_false_passes`.
 
 use super::number::{ratio, real, whole};
 
@@ -39,6 +42,9 @@ pub struct Arm {
     /// Failed ones.
     pub failed: u64,
 }
+
+/// Standard errors of p0 by which delta is made smaller.
+const CAUTION: f64 = 1.5;
 
 /// Log-likelihood ratio per failed and per good flow, for p0 against p0 + delta; `None` if p0 + delta is
 /// not a share below 1: then nothing can be told apart.
@@ -86,7 +92,10 @@ impl Margin {
             control: control.flows,
             control_needed,
         };
-        if let Some((failed, good)) = gains(p0, self.delta) {
+        let error = (p0 * (1.0 - p0) / (real(control.flows) + 1.0)).sqrt();
+        // Until control is known well enough: what it will be then.
+        let error = error.min(self.delta / 4.0);
+        if let Some((failed, good)) = gains(p0, self.delta - CAUTION * error) {
             let failures = new.failed.min(new.flows);
             let ln = real(failures) * failed + real(new.flows.saturating_sub(failures)) * good;
             standing.proven = ln >= self.needed_ln() && control.flows >= control_needed;

@@ -23,11 +23,13 @@ const CALM: Model = Model {
     drift: true,
     floods: false,
     churn: false,
+    counted_again: false,
     members: 0,
 };
 const STORMY: Model = Model {
     floods: true,
     churn: true,
+    counted_again: true,
     ..CALM
 };
 const MINUTE: u64 = 600;

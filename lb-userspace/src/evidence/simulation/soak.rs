@@ -5,9 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
 use super::run::{Outcome, Until, run, seconds};
 use super::traffic::{Fault, Model};
 use super::{CALM, MINUTE, STORMY, decided};
+use crate::evidence::noninferiority::Arm;
+use crate::evidence::plan::Plan;
 
 /// Runs `runs` of them on all CPUs, in the order of their seeds.
 fn all(model: Model, seed: u64, runs: u64, until: Until) -> Vec<Outcome> {
@@ -42,17 +47,27 @@ fn bakes() -> u64 {
 #[ignore = "minutes; `cargo xtask soak evidence` runs it"]
 fn soak_evidence_false_alarms() {
     let began = Instant::now();
-    // Rate, and how many of 100 runs.
-    let mix = [(10.0, 30), (30.0, 30), (100.0, 30), (300.0, 7), (1000.0, 3)];
+    // Rate, backends that are counted, and how many of 100 runs.
+    let mix = [
+        (10.0, 0, 30),
+        (30.0, 0, 30),
+        (100.0, 0, 28),
+        (100.0, 10, 2),
+        (300.0, 0, 7),
+        (1000.0, 0, 3),
+    ];
     let shares = [10_000, 100_000, 500_000, 900_000];
-    println!("| flows/s | w | bakes | failed | by | breaker | inconclusive | passed | median s |");
-    println!("|---|---|---|---|---|---|---|---|---|");
+    println!(
+        "| flows/s | w | backends | bakes | failed | by | breaker | inconclusive | passed | median s |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     let (mut runs, mut failed, mut tripped) = (0, 0, 0);
-    for (row, (rate, percent)) in mix.into_iter().enumerate() {
+    for (row, (rate, members, percent)) in mix.into_iter().enumerate() {
         for (column, share_ppm) in shares.into_iter().enumerate() {
             let model = Model {
                 rate,
                 share_ppm,
+                members,
                 ..STORMY
             };
             let until = Until {
@@ -67,7 +82,7 @@ fn soak_evidence_false_alarms() {
             let fails = of(|o| o.failed.is_some());
             let trips = of(|o| o.tripped.is_some());
             println!(
-                "| {rate} | {} % | {count} | {fails} | {} | {trips} | {} | {} | {} |",
+                "| {rate} | {} % | {members} | {count} | {fails} | {} | {trips} | {} | {} | {} |",
                 share_ppm / 10_000,
                 signals(&outcomes),
                 of(|o| o.inconclusive.is_some()),
@@ -115,7 +130,7 @@ fn shown(slices: Option<u64>) -> String {
 fn soak_evidence_delays() {
     let total = Fault::Dead(1.0);
     let half = Fault::Dead(0.5);
-    let rows: [(&str, Fault, f64, u32, u64); 24] = [
+    let rows: [(&str, Fault, f64, u32, u64); 25] = [
         ("total misroute, steady", total, 100.0, 100_000, 0),
         (
             "other answers, steady",
@@ -148,6 +163,13 @@ fn soak_evidence_delays() {
         ("1 of 4 dead", Fault::Dead(0.25), 100.0, 500_000, 0),
         ("1 of 10 dead", Fault::Dead(0.1), 100.0, 500_000, 0),
         ("1 of 10 dead", Fault::Dead(0.1), 1000.0, 500_000, 0),
+        (
+            "1 of 10 dead, no floods",
+            Fault::Dead(0.1),
+            1000.0,
+            500_000,
+            0,
+        ),
         ("other answers", Fault::OtherAnswers, 10.0, 100_000, 0),
         ("other answers", Fault::OtherAnswers, 100.0, 100_000, 0),
         ("other answers", Fault::OtherAnswers, 100.0, 500_000, 0),
@@ -193,6 +215,90 @@ fn soak_evidence_delays() {
             exposed(0.99),
             missed.count(),
             outcomes.iter().filter(passed).count(),
+        );
+    }
+}
+
+/// Arms that are worse by delta, the least that a pass has to rule out: how many pass, with control's
+/// failing share only known from its flows.
+#[test]
+#[ignore = "minutes; `cargo xtask soak evidence` runs it"]
+fn soak_evidence_false_passes() {
+    println!("| control fails | w | worse by delta: passed of 20,000 | median flows |");
+    println!("|---|---|---|---|");
+    for p0 in [0.001, 0.01, 0.1] {
+        for w in [0.1, 0.5, 0.9] {
+            let passed: Vec<u64> = (0..20_000).filter_map(|seed| passes(p0, w, seed)).collect();
+            let median = quantile(passed.iter().copied(), 0.5);
+            println!(
+                "| {} % | {} % | {} | {} |",
+                p0 * 100.0,
+                w * 100.0,
+                passed.len(),
+                median.map_or("-".to_owned(), |flows| flows.to_string())
+            );
+        }
+    }
+}
+
+/// New-arm flows after which an arm passes that is worse by delta, looked at after every ten flows of
+/// 3,000.
+fn passes(p0: f64, w: f64, seed: u64) -> Option<u64> {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let margin = Plan::new(Vec::new(), Vec::new()).margin();
+    let (mut new, mut control) = (Arm::default(), Arm::default());
+    for _ in 0..300 {
+        for _ in 0..10 {
+            let (arm, p) = if random.random_bool(w) {
+                (&mut new, p0 + margin.delta)
+            } else {
+                (&mut control, p0)
+            };
+            arm.flows += 1;
+            arm.failed += u64::from(random.random_bool(p));
+        }
+        if margin.standing(new, control).proven {
+            return Some(new.flows);
+        }
+    }
+    None
+}
+
+/// What it does to harmless steps if a SYN that comes again after three seconds counts as another flow: it
+/// has the label of the first one as long as the salt is the same.
+#[test]
+#[ignore = "minutes; `cargo xtask soak evidence` runs it"]
+fn soak_evidence_syns_counted_again() {
+    println!("| flows/s | w | counted again | bakes | failed | breaker | inconclusive |");
+    println!("|---|---|---|---|---|---|---|");
+    for (row, (rate, counted_again)) in [
+        (300.0, true),
+        (300.0, false),
+        (1000.0, true),
+        (1000.0, false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let model = Model {
+            rate,
+            share_ppm: 500_000,
+            counted_again,
+            ..STORMY
+        };
+        let until = Until {
+            slices: 10 * MINUTE,
+            decided: false,
+            steps: 1,
+        };
+        let count = bakes() / 50;
+        let outcomes = all(model, (row as u64 + 90) << 48, count, until);
+        let of = |is: fn(&Outcome) -> bool| outcomes.iter().filter(|o| is(o)).count();
+        println!(
+            "| {rate} | 50 % | {counted_again} | {count} | {} | {} | {} |",
+            of(|o| o.failed.is_some()),
+            of(|o| o.tripped.is_some()),
+            of(|o| o.inconclusive.is_some()),
         );
     }
 }

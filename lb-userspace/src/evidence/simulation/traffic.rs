@@ -46,6 +46,8 @@ pub(super) struct Model {
     pub(super) floods: bool,
     /// One of ten backends dead for 5 s, about every two minutes; clients try again.
     pub(super) churn: bool,
+    /// A SYN that comes again after three seconds counts as another flow.
+    pub(super) counted_again: bool,
     /// Backends that are counted; 0 = none.
     pub(super) members: u32,
 }
@@ -224,7 +226,7 @@ impl Traffic {
             || (again && self.dead > 0);
         if dead || hit > 1.0 - self.model.failing {
             self.place(RETRY).arms[arm].retried += 1;
-            if dead && !faulty {
+            if dead && !faulty && self.model.counted_again {
                 let epoch = self.slice / SALT_SLICES;
                 self.place(RETRY_AGAIN).again.push((new, epoch));
             }

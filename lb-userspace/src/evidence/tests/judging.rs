@@ -122,7 +122,7 @@ fn a_step_passes_by_flows() {
     let few = counts(arm(900, 891), arm(100, 99));
     assert_eq!(
         hold(judge.decide(&few, 500 * SECOND)),
-        "shop-web IPv4: 100 of 205 flows"
+        "shop-web IPv4: 100 of 236 flows"
     );
     let mut enough = counts(arm(2_700, 2_673), arm(300, 298));
     assert_eq!(
@@ -135,7 +135,7 @@ fn a_step_passes_by_flows() {
     enough.vips.get_mut(&3).unwrap()[1].end[0] = 20;
     assert_eq!(
         hold(judge.decide(&enough, SECOND)),
-        "shop-web IPv4: the ends of 20 of 87 flows"
+        "shop-web IPv4: the ends of 20 of 94 flows"
     );
     let report = judge.round(&enough, SECOND);
     assert_eq!(report.vips[0].flows, [2_700, 300]);

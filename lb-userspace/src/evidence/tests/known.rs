@@ -85,8 +85,8 @@ fn a_proof_ends_at_that_number() {
         failed: 100,
     };
     let new = |flows, failed| margin.standing(Arm { flows, failed }, control);
-    assert!(!new(200, 2).proven);
-    assert!(new(208, 2).proven);
+    assert!(!new(206, 2).proven);
+    assert!(new(220, 2).proven);
     // Worse by delta, however many; and what it says it needs is what it needs.
     assert!(!new(10_000, 600).proven);
     assert_eq!(new(10_000, 600).needed, None);

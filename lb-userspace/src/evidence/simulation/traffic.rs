@@ -30,6 +30,7 @@ pub(super) enum Fault {
 
 /// Traffic and what disturbs it.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub(super) struct Model {
     /// New flows a second, on average.
     pub(super) rate: f64,

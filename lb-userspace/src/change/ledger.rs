@@ -48,6 +48,10 @@ pub struct Summary {
     pub step: Option<usize>,
     /// Whether its traffic has proven it good; `None` without evidence, or as long as it is open.
     pub proven: Option<bool>,
+    /// VIPs that the proof says nothing of, because traffic can't: they are new, or UDP.
+    pub probe_verified: Vec<String>,
+    /// Whether these are all that the change touches.
+    pub probes_only: bool,
     /// Whether ACTIVE was put back from it after it had been committed.
     pub rolled_back: bool,
 }
@@ -67,6 +71,24 @@ fn proven(record: &Record, spec: &Spec) -> Option<bool> {
     let said = record.body.get("proven");
     said.and_then(serde_json::Value::as_bool)
         .filter(|_| spec.evidence)
+}
+
+/// The VIPs of a final record's evidence that traffic could not prove, and whether it names no other.
+fn probes(record: &Record) -> (Vec<String>, bool) {
+    let vips = record.body.pointer("/evidence/vips");
+    let vips = vips.and_then(serde_json::Value::as_array);
+    let vips = vips.map(Vec::as_slice).unwrap_or_default();
+    let unproven = |vip: &&serde_json::Value| {
+        let said = vip.get("probe_verified");
+        said.and_then(serde_json::Value::as_bool) == Some(true)
+    };
+    let names: Vec<String> = vips
+        .iter()
+        .filter(unproven)
+        .filter_map(|vip| vip.get("name")?.as_str().map(str::to_owned))
+        .collect();
+    let all = !names.is_empty() && names.len() == vips.len();
+    (names, all)
 }
 
 impl Ledger {
@@ -125,6 +147,8 @@ impl Ledger {
             ended_by: None,
             step: None,
             proven: None,
+            probe_verified: Vec::new(),
+            probes_only: false,
             rolled_back: false,
         });
     }
@@ -157,6 +181,7 @@ impl Ledger {
         }
         if record.kind.is_final() {
             change.ended_by = Some(record.actor.clone());
+            (change.probe_verified, change.probes_only) = probes(record);
             change.cause = Cause::from_body(&record.body);
         }
     }

@@ -73,17 +73,25 @@ fn summary_text(page: &mut Page, past: &Past, change: &Summary) {
         page.field("  cause  ", &cause.to_string());
     }
     if let Some(said) = proof(change) {
-        page.field("  proven ", said);
+        page.field("  proven ", &said);
     }
 }
 
 /// Whether its traffic has proven a committed change good; nothing for one without evidence.
-pub fn proof(change: &Summary) -> Option<&'static str> {
-    match change.proven? {
-        _ if change.kind != Kind::Committed => None,
-        true => Some("by traffic"),
-        false => Some("not proven by traffic: accepted by a person"),
+pub fn proof(change: &Summary) -> Option<String> {
+    let proven = change.proven?;
+    if change.kind != Kind::Committed {
+        return None;
     }
+    let names = change.probe_verified.join(", ");
+    Some(match (proven, names.is_empty()) {
+        (false, _) => "not proven by traffic: accepted by a person".to_owned(),
+        (true, true) => "by traffic".to_owned(),
+        (true, false) if change.probes_only => {
+            format!("by probes only: traffic says nothing of {names}")
+        }
+        (true, false) => format!("by traffic, which says nothing of {names}"),
+    })
 }
 
 /// One change as a JSON object.
@@ -98,6 +106,7 @@ pub fn summary_json(past: &Past, change: &Summary) -> Value {
         "in_force": past.in_force(spec.generation),
         "rolled_back": change.rolled_back,
         "proven": change.proven,
+        "probe_verified": change.probe_verified,
         "author": spec.author,
         "why": spec.why,
         "forced": spec.forced,

@@ -62,7 +62,7 @@ fn as_text(context: &Context, past: &Past, generation: &Generation, config: &Con
             page.field("  cause   ", &cause.to_string());
         }
         if let Some(said) = proof(change) {
-            page.field("  proven  ", said);
+            page.field("  proven  ", &said);
         }
         if let Some(line) = judged(past, meta.generation) {
             page.field("  traffic ", &evidence_view::sentence(&line));

@@ -107,6 +107,10 @@ fn a_person_may_keep_what_is_not_proven_and_that_stays_on_record() {
         let record = journal(&scene, kind, 2);
         assert_eq!(record["body"]["proven"], false, "{record}");
     }
+    let first = scene.instance.expect(&["show", "1"], 0).unwrap();
+    let flat = first.split_whitespace().collect::<Vec<_>>().join(" ");
+    let new = "by probes only: traffic says nothing of shop-v4";
+    assert!(flat.contains(new), "nothing to compare it with: {first}");
     for restarted in [false, true] {
         if restarted {
             scene.instance.stop_agent(Signal::SIGKILL).unwrap();

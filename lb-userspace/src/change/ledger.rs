@@ -301,6 +301,24 @@ mod tests {
     }
 
     #[test]
+    fn what_only_probes_speak_for_is_told_apart() {
+        let committed = |vips: Value| {
+            let body = json!({"proven": true, "evidence": {"vips": vips}});
+            let ledger = Ledger::of(&[draft(1, 5), record(Kind::Committed, 1, 5, body)]);
+            let change = ledger.change_of(5).unwrap();
+            (change.probe_verified.join(","), change.probes_only)
+        };
+        let (new, known) = (
+            json!({"name": "new", "probe_verified": true}),
+            json!({"name": "known", "probe_verified": false}),
+        );
+        assert_eq!(committed(json!([new])), ("new".to_owned(), true));
+        assert_eq!(committed(json!([new, known])), ("new".to_owned(), false));
+        assert_eq!(committed(json!([known])), (String::new(), false));
+        assert_eq!(committed(Value::Null), (String::new(), false));
+    }
+
+    #[test]
     fn a_change_without_a_final_record_is_in_flight() {
         let mut ledger = Ledger::of(&[draft(1, 5)]);
         ledger.add(&record(Kind::Tested, 1, 5, Value::Null));

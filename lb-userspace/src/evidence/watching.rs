@@ -200,6 +200,30 @@ mod tests {
     }
 
     #[test]
+    fn it_stands_until_two_windows_were_quiet() {
+        let mut watch = PoolWatch::new("shop-web".to_owned());
+        let mut failing = [1, 60, 1];
+        let mut stood = Vec::new();
+        let mut now = backends(0, failing);
+        for second in 0..400 {
+            failing[1] = if second < 100 { 60 } else { 1 };
+            for (backend, failing) in now.iter_mut().zip(failing) {
+                backend.flows += 100;
+                backend.completed += 100 - failing;
+            }
+            watch.round(&now, second * SECOND);
+            if watch.standing(second * SECOND).eq(["web-1"]) {
+                stood.push(second);
+            }
+        }
+        assert!(stood[0] <= 3, "{stood:?}");
+        let last = *stood.last().unwrap();
+        // It is worse in what is left of its last bad window, too.
+        assert!((220..=280).contains(&last), "{last}");
+        assert_eq!(stood.len() as u64, last - stood[0] + 1, "without a gap");
+    }
+
+    #[test]
     fn what_all_have_or_is_small_is_not_told() {
         assert_eq!(run([60, 60, 60]), []);
         assert_eq!(run([1, 4, 1]), []);

@@ -203,6 +203,11 @@ impl Engine {
                 .running
                 .as_ref()
                 .map(|running| running.change.spec().why.clone()),
+            evidence: self
+                .running
+                .as_ref()
+                .and_then(|running| running.evidence.as_ref()?.last.clone())
+                .map(Box::new),
             warnings: self.warnings.values().cloned().collect(),
             alerts: self.watching.alerts(),
         }

@@ -249,6 +249,9 @@ pub struct AgentStatus {
     pub change: Option<Progress>,
     /// Why the change in flight was made.
     pub why: Option<String>,
+    /// The last round of judgement of the change in flight.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub evidence: Option<Box<EvidenceLine>>,
     /// Warnings that hold now.
     pub warnings: Vec<String>,
     /// What is odd about the traffic between changes.

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::args::StatusArgs;
 use super::render::{fitted, time};
-use super::{CliError, Context, client, node, out};
+use super::{CliError, Context, client, evidence_view, node, out};
 use crate::agent::wire::AgentStatus;
 use crate::exit::ExitCode;
 use crate::kernel::maps::Maps;
@@ -16,6 +16,7 @@ use crate::kernel::readout::{self, KernelOut, SlotOut};
 
 /// How the line of a warning begins.
 const WARNING: &str = "warning     ";
+const TRAFFIC: &str = "traffic     ";
 /// How the line of an alert begins.
 const ALERT: &str = "alert       ";
 
@@ -96,6 +97,9 @@ fn text(kernel: &KernelOut, agent: Option<&AgentStatus>, interfaces: &[String]) 
     match agent {
         Some(agent) => {
             let _ = writeln!(text, "agent       running, process {}", agent.pid);
+            if let Some(line) = &agent.evidence {
+                let _ = writeln!(text, "{TRAFFIC}{}", evidence_view::sentence(line));
+            }
             for warning in &agent.warnings {
                 let _ = writeln!(text, "{WARNING}{warning}");
             }

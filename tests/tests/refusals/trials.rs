@@ -24,8 +24,9 @@ fn trials_that_must_not_begin() {
         )
     });
     running.refuses("R3 without a lease", |draft| {
-        let vips = &mut draft.image.vips;
-        vips.retain(|vip| vip.name != "metal");
+        // Laid out anew, so that no gap hides another VIP.
+        draft.config.vips.retain(|vip| vip.name != "metal");
+        draft.image = draft.bench.image_of(&draft.config);
         let sealed = draft.sealed().expect("sealed");
         assert_eq!((sealed[0], sealed[3]), (3, 1), "a VIP less is R3");
         (trial(draft, 0, 1_000), refused(Refusal::NeedsDeadmen, &[3]))

@@ -20,6 +20,10 @@ pub const FOLLOWED_NS: u64 = 2_000_000_000;
 /// How long a handshake may take before its record may be taken by another flow: a SYN that is
 /// sent again comes after one second.
 pub const HALF_OPEN_NS: u64 = 1_300_000_000;
+/// How long a SYN that comes again is the same flow's: clients try after 1, 3 and 7 seconds. Were it
+/// another flow, it would get the label of the first one, and labels that come in pairs are no
+/// independent draws.
+pub const RETRIES_NS: u64 = 8_000_000_000;
 /// The request has not been answered yet, or there was none, [`Track::wait`].
 const WAITING: u8 = 0xff;
 
@@ -158,6 +162,12 @@ impl Track {
             (self.established_ns, 2 * FOLLOWED_NS)
         };
         now.saturating_sub(since) > limit
+    }
+
+    /// Whether a SYN now is this flow's own, sent again.
+    #[inline(always)]
+    pub const fn is_tried(&self, now: u64) -> bool {
+        self.is_half_open() && now.saturating_sub(self.syn_ns) <= RETRIES_NS
     }
 
     /// Whether the handshake is not complete.
@@ -394,5 +404,7 @@ mod tests {
         assert!(track.is_retried());
         assert!(!track.is_free(MS + HALF_OPEN_NS));
         assert!(track.is_free(2 * MS + HALF_OPEN_NS));
+        assert!(track.is_tried(MS + RETRIES_NS));
+        assert!(!track.is_tried(2 * MS + RETRIES_NS));
     }
 }

@@ -153,8 +153,7 @@ pub extern "C" fn seek_syn(hash: u64, change: u32, stage: u32) -> u64 {
         // SAFETY: a map element. Packets of one flow come by one queue; should two CPUs write one
         // record at once, its flow is counted wrongly and nothing else happens.
         let track = unsafe { &mut *track };
-        let again = u32::from(track.change) == change && track.is_half_open();
-        if again && !track.is_free(now) {
+        if u32::from(track.change) == change && track.is_tried(now) {
             if track.retry() && u32::from(track.stage) == stage {
                 count(track.arm.into(), track.vip, |counts| counts.retried += 1);
             }
@@ -377,7 +376,7 @@ pub fn look_at(number: u32, now: u64, stage: u8) {
     }
     if track.is_due(now) {
         ended(number, track, End::Alive, stage);
-    } else if track.is_free(now) {
+    } else if track.is_half_open() && !track.is_tried(now) {
         track.key = 0;
         set_key(number, 0);
     }

@@ -8,7 +8,7 @@ use zerocopy::IntoBytes;
 use super::engine::{Engine, Running};
 use super::wire::{ApplyEvent, EvidenceLine};
 use crate::change::Now;
-use crate::change::machine::{Event, Verdict};
+use crate::change::machine::{Event, Spec, Verdict};
 use crate::config::Config;
 use crate::evidence::counts::Raw;
 use crate::evidence::judge::Judge;
@@ -72,6 +72,18 @@ impl Evidence {
             salted_ns: 0,
             last: None,
         }
+    }
+
+    /// One chance in a thousand of a false alarm is for all steps together.
+    fn share_alpha(&mut self, spec: &Spec) {
+        let steps = spec.canary_ppm.len().saturating_add(1);
+        let longest = spec.step_within_ms.max(spec.confirm_within_ms);
+        let plan = Plan {
+            steps: u32::try_from(steps).unwrap_or(u32::MAX),
+            step_within_ns: longest.saturating_mul(1_000_000),
+            ..self.judge.plan().clone()
+        };
+        self.judge = Judge::new(plan);
     }
 
     fn read(&self, kernel: &Kernel) -> Result<Raw, KernelError> {
@@ -195,7 +207,9 @@ impl Engine {
             settle_ns: 0,
         };
         let old = self.committed.as_ref();
-        Ok(Some(Evidence::new(&self.kernel, image, slot, old, timing)))
+        let mut evidence = Evidence::new(&self.kernel, image, slot, old, timing);
+        evidence.share_alpha(running.change.spec());
+        Ok(Some(evidence))
     }
 
     /// How the kernel judges a step by itself; `None` without evidence.

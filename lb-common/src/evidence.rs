@@ -137,7 +137,7 @@ pub enum Resent {
     Small = 1,
     /// A packet of more than [`BIG`] bytes.
     Big = 2,
-    /// A big one several times, and nothing was acknowledged in between: what a path with too
+    /// Big ones, twice or more, and nothing was acknowledged in between: what a path with too
     /// small an MTU looks like.
     Stall = 3,
 }

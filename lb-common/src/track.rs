@@ -1,5 +1,6 @@
 //! A flow that is followed while a trial judges it: from its SYN to two seconds after its
-//! handshake, or to its end.
+//! handshake, or to its end; less if a second passes without an answer, or if big packets do not
+//! get through: what is wrong is then known, and shall be counted soon.
 //!
 //! Pure: the packet path and the timer call this on elements of a map, tests on the host.
 
@@ -17,6 +18,10 @@ pub const KEYS: u32 = 8;
 pub type Keys = [u64; KEYS as usize];
 /// How long a flow is followed after its handshake, ns.
 pub const FOLLOWED_NS: u64 = 2_000_000_000;
+/// How long a request may go unanswered before that is what is counted of its flow, ns.
+pub const SILENCE_NS: u64 = 1_000_000_000;
+/// Big packets sent again, with nothing acknowledged in between, that are a stall.
+const STALL: u8 = 2;
 /// How long a handshake may take before its record may be taken by another flow: a SYN that is
 /// sent again comes after one second.
 pub const HALF_OPEN_NS: u64 = 1_300_000_000;
@@ -190,10 +195,19 @@ impl Track {
         first
     }
 
-    /// Whether it has been followed for long enough.
+    /// Whether it has been followed for long enough: two seconds, or one without an answer.
     #[inline(always)]
     pub const fn is_due(&self, now: u64) -> bool {
-        self.established_ns != 0 && now.saturating_sub(self.established_ns) > FOLLOWED_NS
+        let unanswered = self.request_ns != 0 && self.wait == WAITING;
+        self.established_ns != 0
+            && (now.saturating_sub(self.established_ns) > FOLLOWED_NS
+                || (unanswered && now.saturating_sub(self.request_ns) > SILENCE_NS))
+    }
+
+    /// Whether big packets do not get through: there is no need to look any longer.
+    #[inline(always)]
+    const fn is_stalled(&self) -> bool {
+        self.bigs >= STALL
     }
 
     /// Takes a segment of the client that is not a SYN.
@@ -214,7 +228,7 @@ impl Track {
                 End::Closed
             });
         }
-        if self.is_due(now) {
+        if self.is_stalled() || self.is_due(now) {
             return Step::Ended(End::Alive);
         }
         Step::Nothing
@@ -287,10 +301,10 @@ impl Track {
             self.wait as usize
         };
         let resent = match (self.bigs, self.state & state::SMALL) {
+            _ if self.is_stalled() => Resent::Stall,
             (0, 0) => Resent::Nothing,
             (0, _) => Resent::Small,
-            (1, _) => Resent::Big,
-            _ => Resent::Stall,
+            _ => Resent::Big,
         };
         Summary {
             response: response_bucket(self.response()),
@@ -355,23 +369,44 @@ mod tests {
     fn silence_is_no_answer_and_nothing_asked_is_no_request() {
         let mut track = established();
         assert_eq!(track.summary().wait, NO_REQUEST);
+        assert!(!track.is_due(2 * MS + SILENCE_NS + MS));
         track.segment(&segment(1, 1, 90, 0), 3 * MS);
         assert_eq!(track.summary().wait, NO_ANSWER);
-        let late = track.segment(&segment(1, 1, 90, 0), 2 * MS + FOLLOWED_NS + 1);
+        assert!(!track.is_due(3 * MS + SILENCE_NS));
+        assert!(track.is_due(3 * MS + SILENCE_NS + 1));
+        let late = track.segment(&segment(1, 1, 90, 0), 3 * MS + SILENCE_NS + 1);
         assert_eq!(late, Step::Ended(End::Alive));
         assert_eq!(track.summary().resent, Resent::Small);
     }
 
     #[test]
-    fn big_packets_that_never_arrive_are_a_stall_until_something_is_acknowledged() {
+    fn what_has_been_answered_is_followed_for_two_seconds() {
+        let mut track = established();
+        track.segment(&segment(1, 1, 90, 0), 3 * MS);
+        track.segment(&segment(91, 9, 0, 0), 4 * MS);
+        assert!(!track.is_due(2 * MS + FOLLOWED_NS));
+        assert!(track.is_due(2 * MS + FOLLOWED_NS + 1));
+    }
+
+    #[test]
+    fn a_big_packet_that_is_sent_twice_more_with_nothing_acknowledged_is_a_stall_at_once() {
         let mut track = established();
         let big = segment(1, 1, 1_400, 0);
-        let resent: [Resent; 3] = core::array::from_fn(|round| {
-            track.segment(&big, (3 + round as u64) * MS);
-            track.summary().resent
-        });
-        assert_eq!(resent, [Resent::Nothing, Resent::Big, Resent::Stall]);
-        track.segment(&segment(1_401, 300, 0, 0), 9 * MS);
+        assert_eq!(track.segment(&big, 3 * MS), Step::Nothing);
+        assert_eq!(track.segment(&big, 4 * MS), Step::Nothing);
+        assert_eq!(track.summary().resent, Resent::Big);
+        assert_eq!(track.segment(&big, 5 * MS), Step::Ended(End::Alive));
+        assert_eq!(track.summary().resent, Resent::Stall);
+    }
+
+    #[test]
+    fn a_big_packet_that_got_there_is_no_stall() {
+        let mut track = established();
+        let big = |seq| segment(seq, 1, 1_400, 0);
+        for (ms, seq) in [(3, 1), (4, 1), (6, 1_401)] {
+            track.segment(&segment(seq, 300 * ms, 0, 0), (ms as u64) * MS);
+            assert_eq!(track.segment(&big(seq), (ms as u64) * MS), Step::Nothing);
+        }
         assert_eq!(track.summary().resent, Resent::Nothing);
     }
 

@@ -60,11 +60,16 @@ pub struct Sums {
     pub total: i64,
     /// Of [`Breaker::half`].
     pub half: i64,
+    /// Flows since both were 0.
+    pub since: Tally,
 }
 
 /// Flows whose outcome became known since the last step: of bins that are mature now and were
 /// not then.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
 pub struct Tally {
     /// Not complete in time, new arm.
     pub failed_new: u32,
@@ -92,11 +97,48 @@ impl Tally {
             },
         }
     }
+
+    /// Both together; counts end at [`MOST`].
+    #[must_use]
+    #[inline(always)]
+    pub const fn plus(self, more: &Self) -> Self {
+        Self {
+            failed_new: bounded(self.failed_new, more.failed_new),
+            failed_control: bounded(self.failed_control, more.failed_control),
+            completed_new: bounded(self.completed_new, more.completed_new),
+            completed_control: bounded(self.completed_control, more.completed_control),
+        }
+    }
+
+    /// Whether the new arm's handshakes really fail, and more often than control's: labels that were
+    /// drawn wrongly drive the sums as well.
+    #[inline(always)]
+    pub const fn is_worse(&self) -> bool {
+        let new = self.failed_new as u64 + self.completed_new as u64;
+        let control = self.failed_control as u64 + self.completed_control as u64;
+        // failed / all of the new arm > failed / all of control + 1 / FLOOR.
+        let (fails, failed) = (
+            self.failed_new as u64 * control,
+            self.failed_control as u64 * new,
+        );
+        self.failed_new >= FEWEST && fails * FLOOR > failed * FLOOR + new * control
+    }
 }
 
-/// More flows than that in one step count as that many: four products of an `i32` and this
-/// can't leave an `i64`.
-const MOST: u32 = (1 << 29) - 1;
+#[inline(always)]
+const fn bounded(a: u32, b: u32) -> u32 {
+    let sum = a.saturating_add(b);
+    if sum < MOST { sum } else { MOST }
+}
+
+/// Failed flows of the new arm without which nothing trips.
+const FEWEST: u32 = 3;
+/// One part in so many is the smallest difference of failing shares that trips: 2 points, as for
+/// the agent.
+const FLOOR: u64 = 50;
+/// More flows than that count as that many: four products of an `i32` and this can't leave an `i64`,
+/// nor [`FLOOR`] times a product of two sums of two of them a `u64`.
+const MOST: u32 = (1 << 27) - 1;
 /// Highest sum: adding one step's terms can't leave an `i64`.
 const HIGHEST: i64 = 1 << 61;
 
@@ -138,8 +180,26 @@ impl Breaker {
     pub const fn step(&self, sums: &mut Sums, flows: &Tally) -> bool {
         sums.total = self.total.step(sums.total, flows);
         sums.half = self.half.step(sums.half, flows);
-        self.total.trips(sums.total) || self.half.trips(sums.half)
+        sums.since = sums.since.plus(flows);
+        if sums.total == 0 && sums.half == 0 {
+            *sums = Sums::ZERO;
+        }
+        (self.total.trips(sums.total) || self.half.trips(sums.half)) && sums.since.is_worse()
     }
+}
+
+impl Sums {
+    /// Before the first step.
+    pub const ZERO: Self = Self {
+        total: 0,
+        half: 0,
+        since: Tally {
+            failed_new: 0,
+            failed_control: 0,
+            completed_new: 0,
+            completed_control: 0,
+        },
+    };
 }
 
 /// VIPs that the kernel's breaker watches: those that the change moves, as many as fit.
@@ -185,9 +245,9 @@ pub const fn mature_before(now_ns: u64, within_ns: u64) -> u64 {
 const _: () = assert!(size_of::<Weights>() == 16);
 const _: () = assert!(size_of::<Design>() == 24);
 const _: () = assert!(size_of::<Breaker>() == 48);
-const _: () = assert!(size_of::<Sums>() == 16);
+const _: () = assert!(size_of::<Sums>() == 32);
 const _: () = assert!(size_of::<BreakerState>() == 64);
-const _: () = assert!(size_of::<Watched>() == 536);
+const _: () = assert!(size_of::<Watched>() == 552);
 
 #[cfg(test)]
 mod tests {
@@ -226,6 +286,47 @@ mod tests {
         assert!(!Design::default().trips(i64::MAX));
     }
 
+    fn both() -> Breaker {
+        Breaker {
+            total: DESIGN,
+            half: DESIGN,
+        }
+    }
+
+    /// Clients that always come from the same ports: control may have all of them.
+    #[test]
+    fn an_arm_without_flows_never_trips() {
+        let mut sums = Sums::ZERO;
+        for _ in 0..1_000 {
+            assert!(!both().step(&mut sums, &Tally::of((0, 0), (90, 90))));
+        }
+        assert!(DESIGN.trips(sums.total), "by the sum alone it would");
+        assert!(!both().step(&mut sums, &Tally::of((2, 0), (90, 90))));
+        assert!(both().step(&mut sums, &Tally::of((1, 0), (90, 90))));
+    }
+
+    #[test]
+    fn what_was_before_the_sums_were_zero_is_forgotten() {
+        let mut sums = Sums::ZERO;
+        both().step(&mut sums, &Tally::of((2, 0), (0, 0)));
+        assert_eq!(sums.since.failed_new, 2);
+        both().step(&mut sums, &Tally::of((90, 90), (0, 0)));
+        assert_eq!(sums, Sums::ZERO);
+    }
+
+    #[test]
+    fn worse_is_worse_by_more_than_two_points() {
+        let tally = |failed_new, failed_control| Tally {
+            failed_new,
+            failed_control,
+            completed_new: 1_000 - failed_new,
+            completed_control: 1_000 - failed_control,
+        };
+        assert!(!tally(30, 10).is_worse());
+        assert!(tally(31, 10).is_worse());
+        assert!(!tally(10, 31).is_worse());
+    }
+
     #[test]
     fn a_bin_is_mature_when_its_last_flow_is_late() {
         let (bin, late) = (1_u64 << BIN_NS_SHIFT, 300_000_000);
@@ -236,6 +337,20 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn worse_is_what_wide_arithmetic_says(flows: [u32; 4]) {
+            let tally = Tally::default().plus(&Tally {
+                failed_new: flows[0],
+                failed_control: flows[1],
+                completed_new: flows[2],
+                completed_control: flows[3],
+            });
+            let [bad, failed, good, completed] = flows.map(|n| i128::from(n.min(MOST)));
+            let (new, control) = (bad + good, failed + completed);
+            let more = 50 * (bad * control - failed * new) > new * control;
+            prop_assert_eq!(tally.is_worse(), bad >= 3 && more);
+        }
+
         /// Whatever is in the maps: as wide arithmetic says, bounded, and without a panic.
         #[test]
         fn steps_are_bounded_sums(w: [i32; 4], flows: [u32; 4], sum: i64) {

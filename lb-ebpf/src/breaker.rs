@@ -163,7 +163,7 @@ pub fn begin(held: &mut BreakerState, now: u64) {
 extern "C" fn clear(turn: u32, _state: *mut u64) -> i64 {
     if let Some(watched) = WATCH_LIST.get_ptr_mut(turn) {
         // SAFETY: a map element under the lock.
-        unsafe { (*watched).sums = Sums { total: 0, half: 0 } };
+        unsafe { (*watched).sums = Sums::ZERO };
     }
     0
 }
@@ -172,7 +172,8 @@ extern "C" fn clear(turn: u32, _state: *mut u64) -> i64 {
 struct Looking {
     now: u64,
     first: u32,
-    stage: u32,
+    change: u8,
+    stage: u8,
 }
 
 /// Counts the flows that have been followed for long enough, an eighth of all places a tick.
@@ -181,7 +182,8 @@ pub fn end_due(record: &ControlRecord, now: u64, tick: u64) {
     let mut looking = Looking {
         now,
         first: (tick as u32 & 7) * LOOKED_AT,
-        stage: record.stage,
+        change: record.change,
+        stage: record.stage as u8,
     };
     let _ = walk(LOOKED_AT, look, &mut looking);
 }
@@ -190,6 +192,6 @@ extern "C" fn look(turn: u32, looking: *mut Looking) -> i64 {
     // SAFETY: what `walk` was given.
     let looking = unsafe { &*looking };
     let number = looking.first.wrapping_add(turn);
-    tracks::look_at(number, looking.now, looking.stage as u8);
+    tracks::look_at(number, looking.now, looking.change, looking.stage);
     0
 }

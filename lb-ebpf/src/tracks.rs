@@ -363,9 +363,9 @@ pub fn ended(number: u32, track: &mut Track, end: End, stage: u8) {
 }
 
 /// Looks at a record from the timer: ends a flow that has been followed for long enough, and forgets a
-/// handshake that was never completed.
+/// handshake that was never completed, and what another trial has left.
 #[inline(always)]
-pub fn look_at(number: u32, now: u64, stage: u8) {
+pub fn look_at(number: u32, now: u64, change: u8, stage: u8) {
     let Some(track) = TRACKS.get_ptr_mut(number) else {
         return;
     };
@@ -374,9 +374,10 @@ pub fn look_at(number: u32, now: u64, stage: u8) {
     if track.key == 0 {
         return;
     }
-    if track.is_due(now) {
+    let ours = track.change == change;
+    if ours && track.is_due(now) {
         ended(number, track, End::Alive, stage);
-    } else if track.is_half_open() && !track.is_tried(now) {
+    } else if !ours || (track.is_half_open() && !track.is_tried(now)) {
         track.key = 0;
         set_key(number, 0);
     }

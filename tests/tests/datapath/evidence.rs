@@ -35,15 +35,18 @@ fn followed(share: u64, breaker: Breaker) -> (Bench, Image, Image, u8) {
     let bench = Bench::new();
     let old = commit(&bench, &shop(&[1]), 1);
     let new = bench.image(&shop(&[2]));
-    let slot = bench.stage(&new).unwrap().slot;
-    let args = [share, 0x5eed, 60_000, 60_000, 2];
-    let put = judged(breaker);
-    bench
-        .kernel
-        .guard
-        .call(Op::Trial, 1, &args, put.as_bytes())
-        .unwrap();
+    let slot = follow(&bench, &new, [share, 2], breaker);
     (bench, old, new, slot)
+}
+
+/// Puts it on trial with this share, as this change.
+fn follow(bench: &Bench, new: &Image, [share, change]: [u64; 2], breaker: Breaker) -> u8 {
+    let slot = bench.stage(new).unwrap().slot;
+    let args = [share, 0x5eed, 60_000, 60_000, change];
+    let put = judged(breaker);
+    let guard = &bench.kernel.guard;
+    guard.call(Op::Trial, 1, &args, put.as_bytes()).unwrap();
+    slot
 }
 
 fn number(image: &Image) -> u16 {
@@ -177,6 +180,24 @@ fn a_flow_that_lives_on_is_counted_by_the_timer_after_two_seconds() {
     })
     .unwrap();
     assert!(bench.record().flags & control_flag::TRIAL != 0);
+}
+
+/// Nobody saw how they went on after that trial: what is known of them is cut off.
+#[test]
+fn flows_of_the_trial_before_are_not_counted() {
+    let (bench, _, new, _) = followed(HALF, Breaker::default());
+    for port in 1..=20 {
+        probe(&bench, &tcp(client(port), Flags::Syn, &[]));
+        probe(&bench, &tcp(client(port), Flags::Ack, &[]));
+    }
+    bench.revert().unwrap();
+    follow(&bench, &new, [HALF, 3], Breaker::default());
+    probe(&bench, &tcp(client(100), Flags::Syn, &[]));
+    probe(&bench, &tcp(client(100), Flags::Ack, &[]));
+    let ended = || counts(&bench, &new).map(|counts| sum(&counts.end));
+    until("an end", SOON, || (ended() != [0, 0]).then_some(())).unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(ended().iter().sum::<u32>(), 1);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use lb_common::control::{Cause, ControlRecord};
 use lb_common::guard::{Op, TrialPut};
-use serde_json::json;
+use serde_json::{Value, json};
 use zerocopy::IntoBytes;
 
 use super::engine::{Engine, Running};
@@ -338,18 +338,33 @@ impl Engine {
         if !tripped || !self.running.as_ref().is_some_and(mine) {
             return;
         }
-        let about = match record.tripped_vip.checked_sub(1) {
+        let evidence = self.running.as_ref().and_then(|r| r.evidence.as_ref());
+        let mut line = evidence.and_then(|e| e.last.clone()).unwrap_or_default();
+        line.breaker = Some(self.tripped_by(record));
+        self.step(Event::Evidence(json!(line)));
+    }
+
+    /// The same when no agent was there to see anything else.
+    pub(super) fn told_by_breaker(&self, record: &ControlRecord) -> Value {
+        if record.cause == Cause::Breaker as u32 {
+            json!(EvidenceLine {
+                breaker: Some(self.tripped_by(record)),
+                ..EvidenceLine::default()
+            })
+        } else {
+            Value::Null
+        }
+    }
+
+    fn tripped_by(&self, record: &ControlRecord) -> String {
+        match record.tripped_vip.checked_sub(1) {
             None => "packets that are never right came from three sources and more".to_owned(),
             Some(vip) => {
                 let vip = u16::try_from(vip).unwrap_or(u16::MAX);
                 let name = self.kernel.maps.vip_name(vip).unwrap_or_default();
                 format!("handshakes of {name} fail in the new arm alone")
             }
-        };
-        let evidence = self.running.as_ref().and_then(|r| r.evidence.as_ref());
-        let mut line = evidence.and_then(|e| e.last.clone()).unwrap_or_default();
-        line.breaker = Some(about);
-        self.step(Event::Evidence(json!(line)));
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! and after a reboot loads the last committed generation.
 
 use anyhow::Context as _;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Setup;
 use super::engine::{Engine, Running};
@@ -134,9 +134,9 @@ impl Engine {
         let view = KernelView::of(&record, now.boot_ns);
         // An altered journal is not gone on from: its end says nothing about what runs.
         let adoption = if self.records.altered() {
-            adopt(&Ledger::default(), view, now)
+            adopt(&Ledger::default(), view, Value::Null, now)
         } else {
-            adopt(&self.ledger, view, now)
+            adopt(&self.ledger, view, self.told_by_breaker(&record), now)
         };
         if let Some(change) = adoption.change {
             let generation = change.spec().generation;

@@ -1,7 +1,7 @@
 //! After a crash or a restart: the kernel's control state wins, and the journal
 //! is completed from it.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Change, Effect, KernelView, State, Trial, kernel_cause};
 use crate::change::Now;
@@ -24,9 +24,10 @@ pub struct Adoption {
 /// `view` is what the pinned control record says, or what a freshly loaded
 /// kernel side says (`active` 0) after a reboot: loading the committed
 /// generation again is the caller's part, and no change of the journal.
-pub fn adopt(ledger: &Ledger, view: KernelView, now: Now) -> Adoption {
+/// `evidence` is what the kernel tells of a trial that it has ended, or null.
+pub fn adopt(ledger: &Ledger, view: KernelView, evidence: Value, now: Now) -> Adoption {
     match ledger.in_flight() {
-        Some(open) => finish(open, view, now),
+        Some(open) => finish(open, view, evidence, now),
         None => Adoption {
             change: None,
             effects: without_a_change(ledger, view),
@@ -35,9 +36,10 @@ pub fn adopt(ledger: &Ledger, view: KernelView, now: Now) -> Adoption {
 }
 
 /// A change was in flight when the last agent ended.
-fn finish(open: &Summary, view: KernelView, now: Now) -> Adoption {
+fn finish(open: &Summary, view: KernelView, evidence: Value, now: Now) -> Adoption {
     let mine = open.spec.generation;
     let mut change = Change::at(open.spec.clone(), State::Baking, now.boot_ns);
+    change.evidence = evidence;
     change.confirmed_by.clone_from(&open.confirmed_by);
     change.ended_by = Actor::kernel();
     change.proven = open.proven;
@@ -127,7 +129,7 @@ fn without_a_change(ledger: &Ledger, view: KernelView) -> Vec<Effect> {
     }
 }
 
-fn by_hand(kind: Kind, generation: u64, actor: Actor, body: serde_json::Value) -> Entry {
+fn by_hand(kind: Kind, generation: u64, actor: Actor, body: Value) -> Entry {
     Entry {
         kind,
         change: None,

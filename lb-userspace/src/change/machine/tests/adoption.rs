@@ -31,7 +31,12 @@ fn ledger(kinds: &[Kind]) -> Ledger {
 }
 
 fn adopted(kinds: &[Kind], active: u64, trial: Trial, second: u64) -> Run {
-    let adoption = adopt(&ledger(kinds), KernelView { active, trial }, now_at(second));
+    let adoption = adopt(
+        &ledger(kinds),
+        KernelView { active, trial },
+        Value::Null,
+        now_at(second),
+    );
     Run {
         change: adoption.change.unwrap(),
         effects: adoption.effects,
@@ -148,6 +153,7 @@ fn a_trial_that_the_journal_does_not_know_is_ended() {
     let adoption = adopt(
         &Ledger::default(),
         KernelView { active: 6, trial },
+        Value::Null,
         now_at(1),
     );
     assert!(adoption.change.is_none());
@@ -163,6 +169,24 @@ fn a_trial_that_the_journal_does_not_know_is_ended() {
 }
 
 #[test]
+fn what_made_the_breaker_trip_with_no_agent_there_is_written_down() {
+    let trial = Trial::Over {
+        generation: 7,
+        cause: Ended::Breaker,
+        by: u32::MAX,
+    };
+    let adoption = adopt(
+        &ledger(&[Kind::Draft, Kind::Trial]),
+        KernelView { active: 6, trial },
+        json!({"breaker": "handshakes of shop-v4 fail"}),
+        now_at(1),
+    );
+    let state = adoption.change.unwrap().state().clone();
+    let cause = Cause::new(CauseKind::Breaker, "handshakes of shop-v4 fail");
+    assert_eq!(state, State::Reverted(cause));
+}
+
+#[test]
 fn a_revert_that_no_agent_saw_is_written_down() {
     let done = Ledger {
         committed: Some(7),
@@ -173,7 +197,12 @@ fn a_revert_that_no_agent_saw_is_written_down() {
         cause: Ended::Revert,
         by: 1000,
     };
-    let adoption = adopt(&done, KernelView { active: 6, trial }, now_at(1));
+    let adoption = adopt(
+        &done,
+        KernelView { active: 6, trial },
+        Value::Null,
+        now_at(1),
+    );
     let [Effect::Journal(entry)] = &adoption.effects[..] else {
         panic!()
     };
@@ -188,6 +217,7 @@ fn a_revert_that_no_agent_saw_is_written_down() {
             active: 7,
             trial: Trial::None,
         },
+        Value::Null,
         now_at(1),
     );
     assert_eq!(same.effects, []);
@@ -197,6 +227,7 @@ fn a_revert_that_no_agent_saw_is_written_down() {
             active: 0,
             trial: Trial::None,
         },
+        Value::Null,
         now_at(1),
     );
     assert_eq!(

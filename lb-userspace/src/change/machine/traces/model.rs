@@ -189,7 +189,7 @@ impl World {
         self.seconds += self.rng.below(6);
         self.kernel.deadman(self.now().boot_ns);
         let ledger = Ledger::of(&self.records);
-        let adoption = adopt(&ledger, self.kernel.view(), self.now());
+        let adoption = adopt(&ledger, self.kernel.view(), Value::Null, self.now());
         let mut change = adoption.change?;
         self.run_all(&mut change, adoption.effects);
         Some(change)

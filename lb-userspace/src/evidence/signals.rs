@@ -79,18 +79,19 @@ pub struct Outcomes {
 }
 
 impl Signal {
-    /// Those that flows of this transport have.
+    /// Those that flows of this transport have. Of equal proofs the first is told, so what says more
+    /// comes first: a flow whose packets are lost gets no response either.
     pub fn of(transport: Transport) -> &'static [Self] {
         match transport {
             Transport::Tcp => &[
                 Self::Handshakes,
                 Self::Retried,
                 Self::EarlyEnd,
-                Self::Response,
-                Self::Wait,
                 Self::Resent,
                 Self::Unreachable,
                 Self::TooBig,
+                Self::Wait,
+                Self::Response,
             ],
             Transport::Quic => &[Self::Handshakes, Self::Unreachable, Self::TooBig],
             Transport::Udp => &[Self::Unreachable, Self::TooBig],

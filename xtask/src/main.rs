@@ -13,6 +13,7 @@ mod recipe;
 mod run;
 mod setup;
 mod stack;
+mod tables;
 mod vm;
 
 /// Tasks of the lbguard repository.

@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::command::{Root, cargo_command, host, output, run, workspace};
+use crate::tables::Tables;
 
 const END_TO_END: &str = "lb-tests";
 /// Has long tests that need neither root nor network namespaces.
@@ -43,7 +44,8 @@ pub fn demo(args: &[String]) -> Result<()> {
 
 /// The long tests: those that are marked `#[ignore]` and named `soak_...`, end-to-end and not. The first
 /// argument chooses among them: `guard` runs `soak_guard_...`, and a million traces of a change's
-/// states; `evidence` runs `soak_evidence_...`.
+/// states; `evidence` runs `soak_evidence_...`, simulated and live, and ends with tables of what was
+/// measured live.
 pub fn soak(args: &[String]) -> Result<()> {
     let (which, rest) = match args.split_first() {
         Some((first, rest)) if !first.starts_with('-') => (format!("soak_{first}"), rest),
@@ -51,12 +53,19 @@ pub fn soak(args: &[String]) -> Result<()> {
     };
     let unprivileged = || Ok(cargo_command("test"));
     let units = long_tests(unprivileged, &["--package", UNITS, "--lib"], &which, rest);
+    let tables = Tables::new()?;
     let traced = if "soak_guard".starts_with(&which) {
         traces()
     } else {
         Ok(())
     };
-    let end_to_end = long_tests(|| as_root("test"), &["--package", END_TO_END], &which, rest);
+    let end_to_end = || {
+        let mut command = as_root("test")?;
+        tables.fill_by(&mut command);
+        Ok(command)
+    };
+    let end_to_end = long_tests(end_to_end, &["--package", END_TO_END], &which, rest);
+    tables.print()?;
     if !(units? | end_to_end?) {
         bail!("there is no long test named {which}...");
     }
@@ -81,7 +90,14 @@ fn long_tests(
     }
     let mut soak = cargo()?;
     soak.args(["--release", "--no-fail-fast"]).args(package);
-    soak.args(["--", "--ignored", "--nocapture", "--test-threads=1"]);
+    // Live scenes see to it themselves that they fit the machine.
+    let threads = if which.starts_with("soak_evidence") {
+        2
+    } else {
+        1
+    };
+    soak.args(["--", "--ignored", "--nocapture"]);
+    soak.arg(format!("--test-threads={threads}"));
     run(soak.arg(which).args(rest))?;
     Ok(true)
 }

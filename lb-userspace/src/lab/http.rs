@@ -1,6 +1,6 @@
 //! HTTP requests at a fixed rate, each over a connection of its own, and what became of each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +25,8 @@ pub struct HttpOptions {
     pub timeout: Duration,
     /// Sources, used in turn; empty: the kernel's choice.
     pub sources: Vec<IpAddr>,
+    /// Bytes of a cookie, so that a request does not fit into one packet; a server takes 8,000.
+    pub cookie: usize,
 }
 
 impl Default for HttpOptions {
@@ -34,6 +36,7 @@ impl Default for HttpOptions {
             path: "/".to_owned(),
             timeout: Duration::from_secs(2),
             sources: Vec::new(),
+            cookie: 0,
         }
     }
 }
@@ -65,7 +68,15 @@ pub struct Request {
     pub outcome: Outcome,
 }
 
-type Log = Arc<Mutex<Vec<Request>>>;
+/// Requests that have ended, and when those under way began.
+#[derive(Debug, Default)]
+struct Book {
+    ended: Vec<Request>,
+    open: BTreeSet<(Instant, u64)>,
+    begun: u64,
+}
+
+type Log = Arc<Mutex<Book>>;
 
 /// A running loop; dropping it ends it.
 #[derive(Debug)]
@@ -122,31 +133,51 @@ impl Host {
         let _worker = Worker::start(self, "http request", move || {
             Ok(async move { ask(target, None, &options, &shared).await })
         })?;
-        until("the request has ended", limit, || lock(&log).pop())
+        until("the request has ended", limit, || lock(&log).ended.pop())
     }
 }
 
 impl HttpLoop {
     /// Requests that have ended, in the order of their end.
     pub fn requests(&self) -> Vec<Request> {
-        lock(&self.log).clone()
+        lock(&self.log).ended.clone()
+    }
+
+    /// Takes the requests that have ended out of the book, in the order of their end.
+    pub fn take(&self) -> Vec<Request> {
+        std::mem::take(&mut lock(&self.log).ended)
+    }
+
+    /// Waits until every request that has begun by now has ended.
+    ///
+    /// # Errors
+    /// [`LabError::Timeout`].
+    pub fn settle(&self, limit: Duration) -> Result<(), LabError> {
+        let now = Instant::now();
+        until("what is under way has ended", limit, || {
+            let book = lock(&self.log);
+            book.open
+                .first()
+                .is_none_or(|(began, _)| *began > now)
+                .then_some(())
+        })
     }
 
     /// How many have ended.
     pub fn ended(&self) -> usize {
-        lock(&self.log).len()
+        lock(&self.log).ended.len()
     }
 
     /// How many of them failed.
     pub fn failed(&self) -> usize {
         let failed = |request: &&Request| matches!(request.outcome, Outcome::Failed(_));
-        lock(&self.log).iter().filter(failed).count()
+        lock(&self.log).ended.iter().filter(failed).count()
     }
 
     /// Answers by backend.
     pub fn backends(&self) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
-        for request in lock(&self.log).iter() {
+        for request in &lock(&self.log).ended {
             if let Outcome::Ok { backend, .. } = &request.outcome {
                 let count: &mut usize = counts.entry(backend.clone()).or_default();
                 *count = count.saturating_add(1);
@@ -166,27 +197,47 @@ impl HttpLoop {
     }
 }
 
-fn lock(log: &Mutex<Vec<Request>>) -> MutexGuard<'_, Vec<Request>> {
+fn lock(log: &Mutex<Book>) -> MutexGuard<'_, Book> {
     log.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn ask(target: SocketAddr, source: Option<IpAddr>, options: &HttpOptions, log: &Log) {
-    let at = Instant::now();
-    let outcome = match timeout(options.timeout, exchange(target, source, &options.path)).await {
+    let (at, number) = begin(log);
+    let outcome = match timeout(options.timeout, exchange(target, source, options)).await {
         Ok(Ok(answer)) => read_answer(&answer),
         Ok(Err(error)) => Outcome::Failed(error.to_string()),
         Err(_) => Outcome::Failed(format!("no answer within {:?}", options.timeout)),
     };
-    lock(log).push(Request {
+    let latency = at.elapsed();
+    let mut book = lock(log);
+    book.open.remove(&(at, number));
+    book.ended.push(Request {
         at,
-        latency: at.elapsed(),
+        latency,
         outcome,
     });
 }
 
-async fn exchange(target: SocketAddr, source: Option<IpAddr>, path: &str) -> io::Result<Vec<u8>> {
+fn begin(log: &Log) -> (Instant, u64) {
+    let mut book = lock(log);
+    book.begun = book.begun.wrapping_add(1);
+    let request = (Instant::now(), book.begun);
+    book.open.insert(request);
+    request
+}
+
+async fn exchange(
+    target: SocketAddr,
+    source: Option<IpAddr>,
+    options: &HttpOptions,
+) -> io::Result<Vec<u8>> {
     let mut stream = connect(target, source).await?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n");
+    let cookie = match options.cookie {
+        0 => String::new(),
+        bytes => format!("Cookie: {}\r\n", "x".repeat(bytes)),
+    };
+    let path = &options.path;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: lab\r\n{cookie}Connection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await?;

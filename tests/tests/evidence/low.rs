@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::scene::{SOON, Scene};
+use crate::seen::seen;
 
 /// Long enough for a person, and for a loaded machine.
 const LONG: &str = "canary = [10, 25]\nstep_within = \"60s\"\n";
@@ -83,7 +84,7 @@ fn a_change_that_few_flows_see_goes_back_as_inconclusive() {
         "{told}"
     );
     assert_eq!(scene.instance.active(), Some(1));
-    let seen = crate::scene::seen(&requests, applied.began);
+    let seen = seen(&requests, applied.began);
     assert_eq!((seen.failed, seen.wrong), (0, 0), "{seen:?}");
 }
 

@@ -1,47 +1,92 @@
-//! A lab with two services, an agent that judges, and clients.
+//! A lab, an agent that judges, and clients.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use lb_common::control::ControlRecord;
 use lb_tests::services;
-use lb_userspace::lab::{Host, HttpLoop, HttpOptions, Instance, Lab, Outcome, Request, VIP_V4};
+use lb_userspace::kernel::maps::Maps;
+use lb_userspace::kernel::pins::Pins;
+use lb_userspace::lab::{
+    Builder, CLIENT_ADDRESSES, Host, HttpLoop, HttpOptions, Instance, Lab, VIP_V4, VIP_V6,
+};
 use serde_json::Value;
+
+use crate::applied::{Applied, Applying};
+use crate::gate::{Load, Turn, turn};
 
 pub const SOON: Duration = Duration::from_secs(30);
 /// Longer than what TCP needs to send a SYN a second time.
 const PATIENCE: Duration = Duration::from_secs(5);
-const POLICY: &str = "version = 1\n[limits]\nchanges = 1000\nchange_every = \"1ms\"\n";
+/// Handshakes of all of the client's addresses, so that a hard event comes from many sources.
+pub const WEB: &str = "/1k";
 
-/// How many times each case runs: few here, many in the soak.
-pub fn runs() -> usize {
-    std::env::var("LB_EVIDENCE_RUNS")
-        .ok()
-        .and_then(|runs| runs.parse().ok())
-        .unwrap_or(2)
+/// What a scene is made of.
+pub struct Setup {
+    pub load: Load,
+    pub builder: Builder,
+    /// `[limits]` beside those that let tests make many changes.
+    pub limits: &'static str,
+    /// `[evidence]`.
+    pub evidence: &'static str,
+    /// The configuration that is committed first.
+    pub first: fn(&Scene) -> String,
 }
 
-/// The lab, with generation 1 committed: VIP "shop-v4" served by the hosts of "web".
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            load: Load::Light,
+            builder: Lab::builder().backends("web", 2).backends("mail", 2),
+            limits: "",
+            evidence: "",
+            first: |scene| both(&scene.of("web"), &scene.of("web")),
+        }
+    }
+}
+
+/// The lab, with generation 1 committed: VIPs served by "web-1" and "web-2".
 pub struct Scene {
     pub lab: Lab,
     pub instance: Instance,
+    _turn: Turn,
 }
 
 impl Scene {
-    /// With two servers of each service, judged by this `[evidence]`.
-    pub fn new(evidence: &str) -> Self {
-        let lab = Lab::builder()
-            .backends("web", 2)
-            .backends("mail", 2)
-            .build()
-            .unwrap();
-        let policy = format!("{POLICY}[evidence]\n{evidence}");
+    /// Two servers of each service and one VIP, judged by this `[evidence]`.
+    pub fn new(evidence: &'static str) -> Self {
+        Self::with(Setup {
+            evidence,
+            first: |scene| services::shop(&scene.of("web")),
+            ..Setup::default()
+        })
+    }
+
+    pub fn with(setup: Setup) -> Self {
+        let turn = turn(setup.load);
+        let lab = setup.builder.build().unwrap();
+        let policy = format!(
+            "version = 1\n[limits]\nchanges = 1000\nchange_every = \"1ms\"\n{}\n[evidence]\n{}",
+            setup.limits, setup.evidence
+        );
         std::fs::write(lab.root().join("etc/lbguard/policy.toml"), policy).unwrap();
         let mut instance = Instance::new(&lab).unwrap();
         instance.start_agent().unwrap();
-        let scene = Self { lab, instance };
-        let first = scene.apply(&services::shop(&scene.of("web")), &["--confirm", "auto"]);
+        let scene = Self {
+            lab,
+            instance,
+            _turn: turn,
+        };
+        let first = scene.apply(&(setup.first)(&scene), &["--confirm", "auto"]);
         assert_eq!(first.code, 0, "{}", first.text());
         scene
+    }
+
+    /// Hosts by their names.
+    pub fn hosts(&self, names: &[&str]) -> Vec<&Host> {
+        let host = |name: &&str| self.lab.host(name).unwrap_or_else(|| panic!("no {name}"));
+        names.iter().map(host).collect()
     }
 
     /// The hosts of a service.
@@ -50,106 +95,102 @@ impl Scene {
         all.filter(|host| host.service() == service).collect()
     }
 
-    /// Starts requests to the VIP.
+    /// Starts requests to the IPv4 VIP, and waits until they flow.
     pub fn requests(&self, rate: u32, path: &str) -> HttpLoop {
+        self.ask(VIP_V4.into(), rate, path, 0)
+    }
+
+    /// Starts requests to a VIP, from all of the client's addresses in turn.
+    pub fn ask(&self, vip: IpAddr, rate: u32, path: &str, cookie: usize) -> HttpLoop {
         let options = HttpOptions {
             rate,
             path: path.to_owned(),
             timeout: PATIENCE,
-            ..HttpOptions::default()
+            sources: sources(vip),
+            cookie,
         };
-        let vip = SocketAddr::new(VIP_V4.into(), 80);
-        let requests = self.lab.client().http_loop(vip, &options).unwrap();
-        requests.wait(usize::try_from(rate).unwrap(), SOON).unwrap();
+        let requests = self
+            .lab
+            .client()
+            .http_loop(SocketAddr::new(vip, 80), &options)
+            .unwrap();
+        requests
+            .wait(usize::try_from(rate / 4).unwrap(), SOON)
+            .unwrap();
         requests
     }
 
-    /// Runs a change to its end.
-    pub fn apply(&self, services: &str, more: &[&str]) -> Applied {
+    /// Begins a change.
+    pub fn begin(&self, services: &str, more: &[&str]) -> Applying {
         let file = self.instance.write("next.toml", services).unwrap();
         let file = file.to_string_lossy().into_owned();
         let mut words = vec!["--json", "apply", &file, "-m", "lab"];
         words.extend(more);
+        let mut command = self.instance.command(&words);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let began = Instant::now();
-        let output = self.instance.output(&words).unwrap();
-        Applied {
+        let child = self.lab.balancer().in_ns(move || command.spawn());
+        Applying {
             began,
-            code: output.status.code().unwrap_or(-1),
-            events: String::from_utf8_lossy(&output.stdout)
-                .lines()
-                .map(|line| serde_json::from_str(line).unwrap())
-                .collect(),
-            errors: String::from_utf8_lossy(&output.stderr).into_owned(),
+            child: child.unwrap().unwrap(),
         }
     }
-}
 
-/// A change that has ended.
-#[derive(Debug)]
-pub struct Applied {
-    pub began: Instant,
-    pub code: i32,
-    pub events: Vec<Value>,
-    pub errors: String,
-}
-
-impl Applied {
-    /// All that was printed.
-    pub fn text(&self) -> String {
-        let last = self.events.iter().rev().take(6).rev();
-        let lines: Vec<String> = last.map(ToString::to_string).collect();
-        format!("exit {}: {} {}", self.code, lines.join("\n"), self.errors)
+    /// Runs a change to its end.
+    pub fn apply(&self, services: &str, more: &[&str]) -> Applied {
+        self.begin(services, more).wait()
     }
 
-    /// The last progress event.
-    pub fn end(&self) -> &Value {
-        let progress = |event: &&Value| event["event"] == "progress";
-        self.events.iter().rev().find(progress).unwrap()
+    /// The maps as pinned.
+    pub fn maps(&self) -> Maps {
+        Maps::open(&Pins::new(&self.lab.root().join("sys/fs/bpf/lbguard"))).unwrap()
     }
 
-    /// Why it did not commit, in one word.
-    pub fn cause(&self) -> &str {
-        self.end()["cause"].as_str().unwrap_or("none")
+    /// The kernel's control record.
+    pub fn record(&self) -> ControlRecord {
+        self.maps().record().unwrap().unwrap()
     }
 
-    /// The verdict that ended it, from the last round of judgement.
-    pub fn finding(&self) -> &Value {
-        let judged = |event: &&Value| event["event"] == "evidence";
-        let last = self.events.iter().rev().find(judged);
-        last.map_or(&Value::Null, |event| &event["finding"])
+    /// Records of the journal.
+    pub fn journal(&self) -> Vec<Value> {
+        let journal = self.lab.root().join("var/lib/lbguard/journal.jsonl");
+        let journal = std::fs::read_to_string(journal).unwrap_or_default();
+        let whole = journal.lines().map(serde_json::from_str);
+        whole.map_while(Result::ok).collect()
+    }
+
+    /// The first record of this kind about a generation.
+    pub fn recorded(&self, generation: u64, kind: &str) -> Option<Value> {
+        let found = |record: &Value| record["generation"] == generation && record["kind"] == kind;
+        self.journal().into_iter().find(found)
     }
 }
 
-/// What clients saw of a change.
-#[derive(Debug, Default)]
-pub struct Seen {
-    pub requests: usize,
-    pub failed: usize,
-    pub wrong: usize,
-    pub slowest: Duration,
+/// All of the client's addresses, in the family of a VIP.
+fn sources(vip: IpAddr) -> Vec<IpAddr> {
+    let numbers = 2..2 + CLIENT_ADDRESSES;
+    if vip.is_ipv4() {
+        let address = |n: u8| IpAddr::from([198, 51, 100, n]);
+        numbers.map(address).collect()
+    } else {
+        let address = |n: u8| IpAddr::from([0x2001, 0xdb8, 1, 0, 0, 0, 0, u16::from(n)]);
+        numbers.map(address).collect()
+    }
 }
 
-/// Of the requests that began since.
-pub fn seen(requests: &HttpLoop, since: Instant) -> Seen {
-    let mut seen = Seen::default();
-    for Request {
-        at,
-        latency,
-        outcome,
-    } in requests.requests()
-    {
-        if at < since {
-            continue;
-        }
-        seen.requests += 1;
-        seen.slowest = seen.slowest.max(latency);
-        match outcome {
-            Outcome::Ok { service, .. } if service == "web" => {}
-            Outcome::Ok { .. } => seen.wrong += 1,
-            // A page that is not there is another service's answer.
-            Outcome::Failed(why) if why.contains("404") => seen.wrong += 1,
-            Outcome::Failed(_) => seen.failed += 1,
-        }
-    }
-    seen
+/// VIPs of both families, each with a pool of its own.
+pub fn both(v4: &[&Host], v6: &[&Host]) -> String {
+    let pool = |name, v6| services::Pool {
+        name,
+        service: "web",
+        forward: "ipip",
+        v6,
+    };
+    format!(
+        "version = 1\n{}{}{}{}",
+        services::vip("shop-v4", "web", VIP_V4.into(), 0, "tcp", "shop-web"),
+        services::vip("shop-v6", "web", VIP_V6.into(), 0, "tcp", "shop-web6"),
+        services::pool(pool("shop-web", false), v4),
+        services::pool(pool("shop-web6", true), v6),
+    )
 }

@@ -1,15 +1,13 @@
 //! Between changes: people are told what is odd, and nothing is done about it.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use lb_tests::packets::{Flags, Talk, tcp};
 use lb_tests::services;
-use lb_userspace::lab::{Host, HttpLoop, Instance, Lab, VIP_V4, until};
+use lb_userspace::lab::{Host, HttpLoop, Lab, until};
 use serde_json::Value;
 
-use crate::scene::{SOON, Scene};
+use crate::flood::flood;
+use crate::scene::{SOON, Scene, Setup};
 
 /// Time after which what is normal is known: counters' bins have come round once.
 const NORMAL: usize = 800;
@@ -18,14 +16,12 @@ const VIP: [&str; 5] = ["addr", "del", "203.0.113.10/32", "dev", "lo"];
 
 /// Four servers, every flow watched, and 100 requests a second.
 fn scene() -> (Scene, HttpLoop) {
-    let lab = Lab::builder().backends("web", 4).build().unwrap();
-    let policy = "version = 1\n[evidence]\nwatch = 1\n";
-    std::fs::write(lab.root().join("etc/lbguard/policy.toml"), policy).unwrap();
-    let mut instance = Instance::new(&lab).unwrap();
-    instance.start_agent().unwrap();
-    let scene = Scene { lab, instance };
-    let first = scene.apply(&services::shop(&scene.of("web")), &["--confirm", "auto"]);
-    assert_eq!(first.code, 0, "{}", first.text());
+    let scene = Scene::with(Setup {
+        builder: Lab::builder().backends("web", 4),
+        evidence: "watch = 1\n",
+        first: |scene| services::shop(&scene.of("web")),
+        ..Setup::default()
+    });
     let requests = scene.requests(100, "/1k");
     requests.wait(requests.ended() + NORMAL, SOON).unwrap();
     assert_eq!(alerts(&scene), Vec::<Value>::new(), "all is well");
@@ -112,7 +108,7 @@ fn a_flood_of_syns_is_told_as_what_it_is_and_no_backend_is_blamed() {
     let (scene, requests) = scene();
     let seconds = Duration::from_secs(5);
     let client = scene.lab.client();
-    let sent = client.in_ns(move || flood(500, seconds)).unwrap();
+    let sent = flood(client, 500, seconds);
     let told = alerts(&scene);
     println!("{sent} SYNs: {told:?}");
     assert!(sent > 1_500, "{sent}");
@@ -128,45 +124,6 @@ fn a_flood_of_syns_is_told_as_what_it_is_and_no_backend_is_blamed() {
     );
     untouched(&scene);
     drop(requests);
-}
-
-/// Sends SYNs of clients that do not exist; how many.
-fn flood(per_second: u32, time: Duration) -> u32 {
-    // SAFETY: a call without pointers.
-    let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_RAW) };
-    assert!(socket >= 0, "{}", std::io::Error::last_os_error());
-    // SAFETY: the socket of this call, owned by nobody else.
-    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
-    // SAFETY: zeros are a good address; the family and the VIP are set below.
-    let mut to: libc::sockaddr_in = unsafe { std::mem::zeroed() };
-    to.sin_family = libc::sa_family_t::try_from(libc::AF_INET).unwrap();
-    to.sin_addr.s_addr = u32::from_ne_bytes(VIP_V4.octets());
-    let (began, mut sent) = (Instant::now(), 0);
-    while began.elapsed() < time {
-        let port = 1_024 + u16::try_from(sent % 60_000).unwrap();
-        let from = Ipv4Addr::new(192, 0, 2, u8::try_from(sent % 250 + 1).unwrap());
-        let talk = Talk {
-            from: SocketAddr::new(from.into(), port),
-            to: SocketAddr::new(VIP_V4.into(), 80),
-        };
-        let frame = tcp(talk, Flags::Syn, &[]);
-        let packet = &frame[14..];
-        // SAFETY: a packet and an address of these lengths, alive through the call.
-        let done = unsafe {
-            libc::sendto(
-                socket.as_raw_fd(),
-                packet.as_ptr().cast(),
-                packet.len(),
-                0,
-                (&raw const to).cast(),
-                libc::socklen_t::try_from(size_of_val(&to)).unwrap(),
-            )
-        };
-        assert!(done > 0, "{}", std::io::Error::last_os_error());
-        sent += 1;
-        std::thread::sleep(Duration::from_secs(1) / per_second);
-    }
-    sent
 }
 
 /// What S13 sees when another host answers for the VIP: nothing comes any more.

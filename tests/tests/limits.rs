@@ -140,7 +140,9 @@ fn a_hard_event_from_three_sources_ends_the_trial_and_latches() {
         .maps
         .hard_events(bench.record().shadow)
         .unwrap();
-    assert_eq!((early.events, early.sources.count_ones()), (2, 2));
+    // One of 64 bits each, under a random key: two may share one.
+    assert_eq!(early.events, 2);
+    assert!((1..=2).contains(&early.sources.count_ones()));
     assert_eq!(ended(&bench), None, "two are not enough");
     syns(&bench, 20);
     let cause = until("the breaker", SOON, || ended(&bench)).unwrap();

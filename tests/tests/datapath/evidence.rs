@@ -49,6 +49,10 @@ fn follow(bench: &Bench, new: &Image, [share, change]: [u64; 2], breaker: Breake
     slot
 }
 
+fn has_tripped(bench: &Bench) -> bool {
+    bench.record().cause == Cause::Breaker as u32
+}
+
 fn number(image: &Image) -> u16 {
     let shop = image.vips.iter().find(|vip| vip.name == "shop");
     shop.unwrap().entry.vip
@@ -336,6 +340,9 @@ fn errors_about_tunnelled_packets_are_counted_in_their_arm_and_end_the_trial() {
             continue;
         }
         let seen = probe(&bench, &icmp_raw(from, addr(OUTER), 3, 2, &sent));
+        if has_tripped(&bench) {
+            break;
+        }
         assert_eq!(seen.reason, Some(Reason::TunnelError));
         assert_eq!(seen.action, Action::Pass);
         clients += 1;
@@ -347,10 +354,7 @@ fn errors_about_tunnelled_packets_are_counted_in_their_arm_and_end_the_trial() {
             break;
         }
     }
-    until("the breaker", SOON, || {
-        (bench.record().cause == Cause::Breaker as u32).then_some(())
-    })
-    .unwrap();
+    until("the breaker", SOON, || has_tripped(&bench).then_some(())).unwrap();
     assert_eq!(bench.record().tripped_vip, 0, "by hard events");
 }
 
@@ -364,16 +368,15 @@ fn packets_without_a_way_are_counted_in_their_arm_and_end_the_trial() {
     let args = [u64::from(member.id), up, 2];
     let guard = &bench.kernel.guard;
     guard.call(Op::SetMember, 0, &args, &[]).unwrap();
-    for host in 1..=3 {
+    // Sources are told apart by one of 64 bits, under a random key: of three, two share one in 1 of 21
+    // runs; of 20, all share two in none.
+    for host in 1..=20 {
         let talk = Talk::new(&format!("198.51.100.{host}:4000"), "203.0.113.5:80");
         let syn = tcp(talk, Flags::Syn, &[]);
-        let (action, _) = bench.kernel.prober.run_unmarked(&syn).unwrap();
-        assert_eq!(action, Action::Drop);
-        assert_eq!(counts(&bench, &new)[1].hard, host);
+        bench.kernel.prober.run_unmarked(&syn).unwrap();
     }
-    assert_eq!(counts(&bench, &new)[0].hard, 0);
-    until("the breaker", SOON, || {
-        (bench.record().cause == Cause::Breaker as u32).then_some(())
-    })
-    .unwrap();
+    until("the breaker", SOON, || has_tripped(&bench).then_some(())).unwrap();
+    let [control, new] = counts(&bench, &new).map(|counts| counts.hard);
+    assert_eq!(control, 0);
+    assert!((3..=20).contains(&new), "{new}");
 }

@@ -178,7 +178,9 @@ fn watch(view: &View, packet: &Packet, outcome: &Outcome) {
         count::hard_event(outcome.slot, &packet.flow.source);
         if view.evidence && outcome.vip != 0 {
             let arm = u32::from(outcome.slot == view.shadow);
-            tracks::count_hard(arm, outcome.vip.wrapping_sub(1));
+            let own = outcome.vip.wrapping_sub(1) as u16;
+            let vip = tracks::compared(view, packet, own, arm);
+            tracks::count_hard(arm, vip.into());
         }
     }
 }

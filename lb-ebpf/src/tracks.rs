@@ -17,6 +17,7 @@ use crate::count as counters;
 use crate::maps::{EVIDENCE, MEMBER_EVIDENCE, MEMBERS_MAX, TAG_KEY, TRACK_KEYS, TRACKS, VIPS_MAX};
 use crate::packet::XdpFrame;
 use crate::pick::Choice;
+use crate::vips;
 
 const NS_PER_MS: u64 = 1_000_000;
 
@@ -191,16 +192,31 @@ pub fn note(
     let place = choice.track.place();
     match packet.role {
         Role::Syn if choice.track.is_retried() => {}
-        Role::Syn if place == 0 => count(0, vip.vip, |counts| counts.untracked += 1),
         Role::Syn => {
             let arm = u32::from(choice.new);
-            let whose = u64::from(choice.member_id) << 32 | u64::from(vip.vip);
+            let vip = compared(view, packet, vip.vip, arm);
+            if place == 0 {
+                count(0, vip, |counts| counts.untracked += 1);
+                return;
+            }
+            let whose = u64::from(choice.member_id) << 32 | u64::from(vip);
             let marks = arm | view.change << 8 | view.stage << 16;
             begin_track(place, choice.hash, whose, marks);
         }
         Role::Segment | Role::Reset if place != 0 => segment(ctx, view, packet, place, choice.hash),
         _ => {}
     }
+}
+
+/// The VIP for which a flow counts: SHADOW's, in both arms, so that the flows of a port that was
+/// carved out of a port-0 VIP are compared with those of the same port; of what SHADOW lacks,
+/// the arm's own.
+#[inline(always)]
+pub fn compared(view: &View, packet: &Packet, own: u16, arm: u32) -> u16 {
+    if arm == NEW || !view.evidence {
+        return own;
+    }
+    vips::of_flow(view.shadow, &packet.flow).map_or(own, |vip| vip.vip)
 }
 
 /// Begins a flow's record.

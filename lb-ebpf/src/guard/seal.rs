@@ -99,13 +99,18 @@ fn reachable(shadow: &Shadow, place: u32, vip: &VipEntry, detail: &mut Detail) -
     Err(Refusal::Incomplete)
 }
 
-/// Share of the VIP's table that moves, ppm; a VIP that ACTIVE lacks moves nothing but is counted.
+/// Share of the VIP's table that moves, ppm. A VIP that ACTIVE lacks is counted; it moves nothing, unless its
+/// port is carved out of a port-0 VIP, which has its flows now.
 #[inline(always)]
 fn compare(shadow: &Shadow, active: u32, vip: &VipEntry) -> Result<u32, Refusal> {
     let header = shadow.header;
-    let Some(old) = vips::exact(active, &vip.address, vip.port, vip.protocol) else {
+    let mut old = vips::exact(active, &vip.address, vip.port, vip.protocol);
+    if old.is_none() {
         // SAFETY: a map element under the lock.
         unsafe { (*header).vips_added = (*header).vips_added.wrapping_add(1) };
+        old = vips::exact(active, &vip.address, 0, vip.protocol);
+    }
+    let Some(old) = old else {
         return Ok(0);
     };
     if old.forward != vip.forward {

@@ -1,26 +1,27 @@
 //! Judging a trial on its traffic: counters read each round, the verdict given to the change.
 
+use std::time::Duration;
+
 use lb_common::control::{Cause, ControlRecord};
 use lb_common::guard::{Op, TrialPut};
 use serde_json::{Value, json};
 use zerocopy::IntoBytes;
 
 use super::engine::{Engine, Running};
+use super::touched;
 use super::wire::{ApplyEvent, EvidenceLine};
 use crate::change::Now;
 use crate::change::machine::{Event, Spec, Verdict};
 use crate::config::Config;
 use crate::evidence::counts::Raw;
 use crate::evidence::judge::Judge;
-use crate::evidence::plan::{Family, Plan, Touched};
+use crate::evidence::plan::{Plan, Touched};
 use crate::evidence::proof;
 use crate::evidence::report::{Judgement, Round};
-use crate::evidence::shares::{MemberShare, PoolShares};
-use crate::evidence::signals::Transport;
 use crate::evidence::tracker::{Timing, Tracker};
 use crate::evidence::weights;
 use crate::kernel::KernelError;
-use crate::kernel::image::{Image, PoolImage, VipImage};
+use crate::kernel::image::{Image, PoolImage};
 use crate::kernel::object::Kernel;
 
 /// Time after which the arms are drawn by another salt: a monitor that always comes from the same
@@ -44,22 +45,20 @@ pub(super) struct Evidence {
 impl Evidence {
     /// For a sealed slot: the VIPs that it moves, and their pools.
     fn new(kernel: &Kernel, image: &Image, slot: u8, old: Option<&Config>, timing: Timing) -> Self {
-        let moved: Vec<&VipImage> = image
-            .vips
-            .iter()
-            .filter(|vip| {
-                let entry = kernel.maps.vip(&kernel.node, slot, vip.place);
-                let moves = entry.is_some_and(|entry| entry.sealed_ppm > 1);
-                moves || !has(old, vip)
-            })
-            .collect();
+        let moved = touched::vips(kernel, image, slot, old);
         let pools: Vec<&PoolImage> = image
             .pools
             .iter()
             .filter(|pool| moved.iter().any(|vip| vip.entry.pool == pool.number))
             .collect();
-        let touched: Vec<Touched> = moved.iter().map(|vip| touched(image, vip, old)).collect();
-        let shares = pools.iter().map(|pool| shares(pool, old)).collect();
+        let touched: Vec<Touched> = moved
+            .iter()
+            .map(|vip| touched::touched(image, vip, old))
+            .collect();
+        let shares = pools
+            .iter()
+            .map(|pool| touched::shares(pool, old))
+            .collect();
         Self {
             tracker: Tracker::new(timing),
             judge: Judge::new(Plan::new(touched.clone(), shares)),
@@ -75,12 +74,13 @@ impl Evidence {
     }
 
     /// One chance in a thousand of a false alarm is for all steps together.
-    fn share_alpha(&mut self, spec: &Spec) {
+    fn share_alpha(&mut self, spec: &Spec, dwell: Duration) {
         let steps = spec.canary_ppm.len().saturating_add(1);
         let longest = spec.step_within_ms.max(spec.confirm_within_ms);
         let plan = Plan {
             steps: u32::try_from(steps).unwrap_or(u32::MAX),
             step_within_ns: longest.saturating_mul(1_000_000),
+            dwell_ns: u64::try_from(dwell.as_nanos()).unwrap_or(u64::MAX),
             ..self.judge.plan().clone()
         };
         self.judge = Judge::new(plan);
@@ -102,63 +102,6 @@ impl Evidence {
     /// Backends went up or down: table shares predict nothing any more.
     pub fn backends_changed(&mut self) {
         self.judge.backends_changed();
-    }
-}
-
-fn has(config: Option<&Config>, vip: &VipImage) -> bool {
-    config.is_some_and(|config| {
-        let key = |other: &&crate::config::Vip| other.name == vip.name;
-        config.vips.iter().any(|other| key(&other))
-    })
-}
-
-fn touched(image: &Image, vip: &VipImage, old: Option<&Config>) -> Touched {
-    let pool = image
-        .pools
-        .iter()
-        .find(|pool| pool.number == vip.entry.pool);
-    let family = if vip.entry.address.is_v4() {
-        Family::Ipv4
-    } else {
-        Family::Ipv6
-    };
-    let transport = match vip.entry.protocol {
-        6 => Transport::Tcp,
-        _ => Transport::Udp,
-    };
-    Touched {
-        vip: vip.entry.vip,
-        name: vip.name.clone(),
-        pool: pool.map(|pool| pool.name.clone()).unwrap_or_default(),
-        family,
-        transport,
-        in_control: has(old, vip),
-    }
-}
-
-fn shares(pool: &PoolImage, old: Option<&Config>) -> PoolShares {
-    let entries = pool.table.entries.len().max(1);
-    let before = old.and_then(|config| config.pool(&pool.name));
-    let member = |member: &crate::kernel::image::MemberImage| {
-        let number = member.id.saturating_sub(pool.entry.member_base);
-        let mine = pool
-            .table
-            .entries
-            .iter()
-            .filter(|entry| u32::from(**entry) == number);
-        #[expect(clippy::cast_precision_loss, reason = "tables have few entries")]
-        let share = mine.count() as f64 / entries as f64;
-        MemberShare {
-            member: member.id,
-            name: member.name.clone(),
-            share,
-            in_control: before
-                .is_some_and(|pool| pool.backends.iter().any(|old| old.name == member.name)),
-        }
-    };
-    PoolShares {
-        pool: pool.name.clone(),
-        members: pool.members.iter().map(member).collect(),
     }
 }
 
@@ -200,7 +143,8 @@ impl Engine {
             }
             (None, None) => return Ok(None),
         };
-        let within = self.setup.policy.evidence.handshake_within;
+        let policy = &self.setup.policy.evidence;
+        let within = policy.handshake_within;
         let timing = Timing {
             within_ns: u64::try_from(within.as_nanos()).unwrap_or(u64::MAX),
             // The kernel tells the flows of earlier steps by themselves.
@@ -208,7 +152,7 @@ impl Engine {
         };
         let old = self.committed.as_ref();
         let mut evidence = Evidence::new(&self.kernel, image, slot, old, timing);
-        evidence.share_alpha(running.change.spec());
+        evidence.share_alpha(running.change.spec(), policy.dwell);
         Ok(Some(evidence))
     }
 

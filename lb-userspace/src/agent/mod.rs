@@ -26,6 +26,7 @@ mod records;
 pub mod request;
 mod restore;
 mod start;
+mod touched;
 mod watching;
 pub mod wire;
 

@@ -228,6 +228,17 @@ impl Config {
         self.vips.iter().find(|vip| vip.name == name)
     }
 
+    /// The VIP that packets to this address, port and protocol are for: the port's own, else the
+    /// address's port-0 VIP.
+    pub fn serving(&self, address: IpAddr, port: u16, protocol: Protocol) -> Option<&Vip> {
+        let of = |port| {
+            let same =
+                |vip: &&Vip| vip.port == port && vip.address == address && vip.protocol == protocol;
+            self.vips.iter().find(same)
+        };
+        of(port).or_else(|| of(0))
+    }
+
     /// Puts every list into the order that this type promises.
     pub fn sort(&mut self) {
         self.vips.sort_by(|a, b| a.name.cmp(&b.name));

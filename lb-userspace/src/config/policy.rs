@@ -43,6 +43,9 @@ pub struct EvidencePolicy {
     pub step_within: Duration,
     /// Time in which a handshake has to be complete to count as good.
     pub handshake_within: Duration,
+    /// Shortest time of a step whose VIPs traffic cannot all prove (UDP, brand-new ones): time for what
+    /// is never right to show.
+    pub dwell: Duration,
     /// Between changes one of so many new flows is followed, so that people can be told what is
     /// odd: a power of two; 0 = none.
     pub watch: u32,
@@ -79,6 +82,7 @@ impl Default for EvidencePolicy {
             baking: 90,
             step_within: Duration::from_mins(10),
             handshake_within: Duration::from_millis(300),
+            dwell: Duration::from_secs(5),
             watch: 16,
         }
     }

@@ -61,6 +61,8 @@ fn read_evidence(mut section: Section<'_>, log: &mut TextLog<'_>) -> Option<Evid
     let step = step.and_then(|e| e.duration(log, millis(1_000), Duration::from_hours(24)));
     let handshake = s.take(log, "handshake_within", "handshake_within = \"300ms\"");
     let handshake = handshake.and_then(|e| e.duration(log, millis(100), millis(900)));
+    let dwell = s.take(log, "dwell", "dwell = \"5s\"");
+    let dwell = dwell.and_then(|e| e.duration(log, millis(0), Duration::from_hours(1)));
     let watch = s.take(log, "watch", "watch = 16");
     let watch = watch.and_then(|e| e.integer(log, 0, MOST_SAMPLED));
     let watch = watch.unwrap_or(default.watch);
@@ -91,6 +93,7 @@ fn read_evidence(mut section: Section<'_>, log: &mut TextLog<'_>) -> Option<Evid
         canary,
         baking,
         step_within: step.unwrap_or(default.step_within),
+        dwell: dwell.unwrap_or(default.dwell),
         watch,
         handshake_within: handshake.unwrap_or(default.handshake_within),
     })

@@ -27,6 +27,7 @@ pub struct Judge {
     /// Backends whose table shares do not hold at the moment.
     pub(super) shares_hold: bool,
     trial_ns: Option<u64>,
+    stage_ns: u64,
     /// New-arm flows of earlier steps, by VIP in the plan's order.
     earlier: Vec<u64>,
     /// The same of this step.
@@ -44,6 +45,7 @@ impl Judge {
             blocks: Blocks::default(),
             shares_hold: true,
             trial_ns: None,
+            stage_ns: 0,
             earlier: zeros.clone(),
             exposed: zeros,
         }
@@ -61,6 +63,7 @@ impl Judge {
         self.blocks = Blocks::begin(now_ns);
         self.shares_hold = true;
         self.trial_ns.get_or_insert(now_ns);
+        self.stage_ns = now_ns;
         for (earlier, exposed) in self.earlier.iter_mut().zip(&mut self.exposed) {
             *earlier = earlier.saturating_add(*exposed);
             *exposed = 0;
@@ -124,7 +127,7 @@ impl Judge {
         match (doubt, survey.leaning) {
             (Some(why), _) => Judgement::Inconclusive(why),
             (None, Some(why)) => Judgement::Hold(why),
-            (None, None) => strata::verdict(self, counts),
+            (None, None) => strata::verdict(self, counts, now_ns),
         }
     }
 
@@ -224,6 +227,17 @@ impl Judge {
     pub(super) fn needed(&self, vip: &Touched, signal: Signal) -> Needed {
         let part = signal.part_of_alpha(vip.transport) / real(self.plan.strata().max(1));
         Needed::new(self.plan.step_alpha() * part, self.plan.step_within_ns)
+    }
+
+    /// Whether a VIP that traffic can't prove has had its new flows for too short a time. All flows of a
+    /// brand-new one have been in the new arm since the trial began.
+    pub(super) fn dwells(&self, vip: &Touched, now_ns: u64) -> bool {
+        let since = if vip.in_control {
+            self.stage_ns
+        } else {
+            self.trial_ns.unwrap_or(now_ns)
+        };
+        now_ns.saturating_sub(since) < self.plan.dwell_ns
     }
 
     /// VIPs that can be compared.

@@ -73,6 +73,8 @@ pub struct Plan {
     pub steps: u32,
     /// Longest time of a step, ns.
     pub step_within_ns: u64,
+    /// Shortest time of a step with VIPs that traffic can't prove, ns.
+    pub dwell_ns: u64,
 }
 
 impl Plan {
@@ -90,6 +92,7 @@ impl Plan {
             untracked: 0.05,
             steps: 1,
             step_within_ns: 600_000_000_000,
+            dwell_ns: 0,
         }
     }
 

@@ -61,8 +61,9 @@ pub(super) fn reports(judge: &Judge, counts: &Counts) -> Vec<StratumReport> {
         .collect()
 }
 
-/// Pass if all are proven, and everything is known of half as many flows as that takes; else why not.
-pub(super) fn verdict(judge: &Judge, counts: &Counts) -> Judgement {
+/// Pass if all are proven, and everything is known of half as many flows as that takes; else why not. What
+/// traffic can't prove has to last for a while: what is never right ends it meanwhile.
+pub(super) fn verdict(judge: &Judge, counts: &Counts, now_ns: u64) -> Judgement {
     for (key, stratum) in strata(judge, counts) {
         let (report, standing) = assess(judge, key, &stratum);
         if !standing.proven {
@@ -79,8 +80,15 @@ pub(super) fn verdict(judge: &Judge, counts: &Counts) -> Judgement {
             ));
         }
     }
-    let by_probes = judge.plan.vips.iter().filter(|vip| !vip.provable());
+    let by_probes = || judge.plan.vips.iter().filter(|vip| !vip.provable());
+    if let Some(vip) = by_probes().find(|vip| judge.dwells(vip, now_ns)) {
+        return Judgement::Hold(format!(
+            "{} cannot be proven by traffic: this step lasts {} s at least",
+            vip.name,
+            judge.plan.dwell_ns.div_ceil(1_000_000_000)
+        ));
+    }
     Judgement::Pass {
-        probe_verified: by_probes.map(|vip| vip.name.clone()).collect(),
+        probe_verified: by_probes().map(|vip| vip.name.clone()).collect(),
     }
 }

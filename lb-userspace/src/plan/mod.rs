@@ -7,7 +7,7 @@
 mod moved;
 pub mod render;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use lb_common::invariant::{self, Step};
@@ -44,6 +44,10 @@ pub struct VipPlan {
     pub moved_ppm: u32,
     /// Whether its forwarding mode changes.
     pub encap_changed: bool,
+    /// The port-0 VIP of its address that has its flows before, if it comes in, or afterwards, if it
+    /// goes out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub any_port: Option<String>,
 }
 
 /// What a change would do.
@@ -70,6 +74,11 @@ fn key(vip: &Vip) -> Key {
     (vip.address, vip.port, vip.protocol)
 }
 
+/// Where its flows go without it.
+fn any_port(vip: &Vip) -> Key {
+    (vip.address, 0, vip.protocol)
+}
+
 impl Plan {
     /// The plan of going from `old`, which is generation `base`, to `new`.
     ///
@@ -86,18 +95,24 @@ impl Plan {
         let before: BTreeMap<Key, &Vip> = old.vips.iter().map(|vip| (key(vip), vip)).collect();
         let mut vips = Vec::with_capacity(new.vips.len());
         for vip in &new.vips {
-            vips.push(match before.get(&key(vip)) {
-                None => VipPlan {
+            vips.push(match (before.get(&key(vip)), before.get(&any_port(vip))) {
+                (Some(was), _) => tables.compare(old, was, new, vip)?,
+                (None, Some(was)) => VipPlan {
+                    fate: Fate::In,
+                    any_port: Some(was.name.clone()),
+                    ..tables.compare(old, was, new, vip)?
+                },
+                (None, None) => VipPlan {
                     fate: Fate::In,
                     ..VipPlan::same(vip)
                 },
-                Some(was) => tables.compare(old, was, new, vip)?,
             });
         }
         let now: BTreeMap<Key, &Vip> = new.vips.iter().map(|vip| (key(vip), vip)).collect();
         let gone = old.vips.iter().filter(|vip| !now.contains_key(&key(vip)));
         vips.extend(gone.map(|vip| VipPlan {
             fate: Fate::Out,
+            any_port: now.get(&any_port(vip)).map(|vip| vip.name.clone()),
             ..VipPlan::same(vip)
         }));
         vips.sort_by(|a, b| a.name.cmp(&b.name));
@@ -119,10 +134,13 @@ impl Plan {
 
     /// The VIPs of `new` whose flows it moves, as they are judged on their traffic.
     pub fn touched(&self, new: &Config) -> Vec<Touched> {
+        let gone = self.vips.iter().filter(|vip| vip.fate == Fate::Out);
+        let heirs: BTreeSet<&str> = gone.filter_map(|vip| vip.any_port.as_deref()).collect();
         let moved = self.vips.iter().filter(|vip| match vip.fate {
             Fate::In => true,
-            Fate::Changed => vip.moved_ppm > 0 || vip.encap_changed,
-            Fate::Out | Fate::Same => false,
+            Fate::Changed if vip.moved_ppm > 0 || vip.encap_changed => true,
+            Fate::Changed | Fate::Same => heirs.contains(vip.name.as_str()),
+            Fate::Out => false,
         });
         let touched = moved.filter_map(|plan| {
             let vip = new.vips.iter().find(|vip| vip.name == plan.name)?;
@@ -139,7 +157,7 @@ impl Plan {
                     Protocol::Tcp => Transport::Tcp,
                     Protocol::Udp => Transport::Udp,
                 },
-                in_control: plan.fate == Fate::Changed,
+                in_control: plan.fate != Fate::In || plan.any_port.is_some(),
             })
         });
         touched.collect()
@@ -163,6 +181,7 @@ impl VipPlan {
             fate: Fate::Same,
             moved_ppm: 0,
             encap_changed: false,
+            any_port: None,
         }
     }
 }

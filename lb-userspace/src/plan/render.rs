@@ -15,9 +15,16 @@ pub fn text(plan: &Plan) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "from generation {}, class R{}", plan.base, plan.class);
     for vip in plan.vips.iter().filter(|vip| vip.fate != Fate::Same) {
-        let what = match vip.fate {
-            Fate::In => "in".to_owned(),
-            Fate::Out => "OUT: its traffic is no longer served".to_owned(),
+        let what = match (vip.fate, &vip.any_port) {
+            (Fate::In, None) => "in".to_owned(),
+            (Fate::In, Some(from)) => {
+                format!(
+                    "in, moves {} of its flows from {from}",
+                    percent(vip.moved_ppm)
+                )
+            }
+            (Fate::Out, None) => "OUT: its traffic is no longer served".to_owned(),
+            (Fate::Out, Some(to)) => format!("OUT: its traffic goes to {to}"),
             _ if vip.encap_changed => {
                 format!(
                     "moves {}, with another forwarding mode",

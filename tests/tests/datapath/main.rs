@@ -15,6 +15,7 @@ mod evidence;
 mod flows;
 mod forwarded;
 mod icmp;
+mod judged;
 mod passed;
 mod trials;
 mod watching;

@@ -66,8 +66,14 @@ impl Scene {
     pub fn with(setup: Setup) -> Self {
         let turn = turn(setup.load);
         let lab = setup.builder.build().unwrap();
+        // Brand-new VIPs need not wait, unless that is what a scene is about.
+        let dwell = if setup.evidence.contains("dwell") {
+            ""
+        } else {
+            "dwell = \"0s\"\n"
+        };
         let policy = format!(
-            "version = 1\n[limits]\nchanges = 1000\nchange_every = \"1ms\"\n{}\n[evidence]\n{}",
+            "version = 1\n[limits]\nchanges = 1000\nchange_every = \"1ms\"\n{}\n[evidence]\n{dwell}{}",
             setup.limits, setup.evidence
         );
         std::fs::write(lab.root().join("etc/lbguard/policy.toml"), policy).unwrap();

@@ -335,3 +335,34 @@ fn backends_that_say_nothing_or_get_too_much() {
         "S11 backends of shop-web: 33 % of 300 new flows do not follow the lookup table"
     );
 }
+
+/// What traffic cannot prove passes after a while, in each step; a brand-new VIP has had all of its
+/// flows since the first.
+#[test]
+fn what_traffic_cannot_prove_dwells() {
+    let udp = Touched {
+        transport: Transport::Udp,
+        ..shop()
+    };
+    let new = Touched {
+        in_control: false,
+        ..shop()
+    };
+    let passes = |judgement: Judgement| matches!(judgement, Judgement::Pass { .. });
+    for (vip, in_later_steps) in [(udp, true), (new, false)] {
+        let mut plan = Plan::new(vec![vip], Vec::new());
+        plan.dwell_ns = 5 * SECOND;
+        let mut judge = Judge::new(plan);
+        let counts = counts(arm(0, 0), arm(0, 0));
+        judge.begin_stage(100_000, 100 * SECOND);
+        let why = hold(judge.decide(&counts, 105 * SECOND - 1));
+        assert_eq!(
+            why,
+            "shop-v4 cannot be proven by traffic: this step lasts 5 s at least"
+        );
+        assert!(passes(judge.decide(&counts, 105 * SECOND)));
+        judge.begin_stage(900_000, 106 * SECOND);
+        assert_eq!(passes(judge.decide(&counts, 106 * SECOND)), !in_later_steps);
+        assert!(passes(judge.decide(&counts, 111 * SECOND)));
+    }
+}

@@ -9,6 +9,7 @@ pub mod decap;
 pub mod doctor;
 pub mod evidence;
 pub mod exit;
+mod explain;
 pub mod kernel;
 pub mod lab;
 pub mod lookup;

@@ -117,6 +117,9 @@ pub enum Command {
     /// Take lbguard off this host
     #[command(after_help = help::UNLOAD)]
     Unload(UnloadArgs),
+    /// Where a flow goes, by each generation, and why
+    #[command(after_help = help::EXPLAIN)]
+    Explain(ExplainArgs),
     /// Find out why nothing is forwarded
     #[command(after_help = help::DOCTOR)]
     Doctor(DoctorArgs),
@@ -258,6 +261,14 @@ pub struct DiffArgs {
     /// The newer generation
     #[arg(value_name = "B")]
     pub to: u64,
+}
+
+/// `lbguard explain`
+#[derive(Clone, Debug, Args)]
+pub struct ExplainArgs {
+    /// The flow: PROTOCOL CLIENT:PORT VIP:PORT, as one word or three
+    #[arg(value_name = "PACKET", required = true, num_args = 1..=4)]
+    pub packet: Vec<String>,
 }
 
 /// `lbguard simulate`

@@ -199,6 +199,17 @@ Examples:
 
 Exit: 0 compared, whether or not they differ; 1 no such generation.";
 
+/// `lbguard explain --help`.
+pub const EXPLAIN: &str = "\
+Asks the program that forwards, without an agent. Nothing is remembered, and
+nothing is counted as traffic.
+
+Examples:
+  lbguard explain tcp 198.51.100.7:40000 203.0.113.10:80
+  lbguard explain 'udp [2001:db8:c::7]:40000 -> [2001:db8::10]:443'
+
+Exit: 0 explained, wherever it goes; 1 the kernel could not be asked.";
+
 /// `lbguard doctor --help`.
 pub const DOCTOR: &str = "\
 Examples:

@@ -18,6 +18,7 @@ pub mod diff;
 mod doctor;
 pub mod error;
 mod evidence_view;
+mod explain;
 mod help;
 mod history;
 mod man;
@@ -144,6 +145,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<ExitCode, CliError> 
         Command::Apply(args) => apply::run(context, args),
         Command::Confirm(args) => confirm::run(context, args),
         Command::Revert(args) => revert::run(context, args),
+        Command::Explain(args) => explain::run(context, args),
         Command::Status(args) => status::run(context, args),
         Command::Plan(args) => plan::run(context, args),
         Command::Freeze(args) => switches::freeze(context, args),

@@ -8,7 +8,7 @@
 //! packet of a client.
 
 mod model;
-mod packet;
+pub(crate) mod packet;
 #[cfg(test)]
 mod packet_tests;
 

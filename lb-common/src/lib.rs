@@ -32,6 +32,7 @@ pub mod parse;
 mod pod;
 pub mod policy;
 pub mod probe;
+pub mod sample;
 pub mod slot;
 pub mod track;
 pub mod tunnel_error;

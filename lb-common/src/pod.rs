@@ -5,6 +5,7 @@ use crate::control::{Control, ControlRecord};
 use crate::counter::{MemberCounters, Reasons, VipCounters};
 use crate::evidence::{Evidence, MemberEvidence};
 use crate::policy::{HardEvents, Policy};
+use crate::sample::Sample;
 use crate::slot::{Member, NextHop, Node, PoolEntry, SlotHeader, TableHeader, VipEntry};
 
 macro_rules! pods {
@@ -31,6 +32,7 @@ pods!(
     Policy,
     PoolEntry,
     Reasons,
+    Sample,
     SlotHeader,
     TableHeader,
     VipCounters,

@@ -13,7 +13,7 @@ use crate::packet::XdpFrame;
 use crate::pick::{self, Choice};
 use crate::probe::Asked;
 use crate::rewrite::Sent;
-use crate::{count, icmp, probe, rewrite, tracks, vips};
+use crate::{count, icmp, probe, rewrite, samples, tracks, vips};
 
 /// What was decided about a packet, for the answer to a test run.
 #[derive(Clone, Copy)]
@@ -52,6 +52,8 @@ pub fn run(ctx: &XdpContext) -> u32 {
     count::reason(count::set(outcome.slot, asked.is_some()), outcome.reason);
     if asked.is_some() {
         answer(ctx, &outcome);
+    } else {
+        samples::note(ctx, outcome.reason, outcome.slot);
     }
     action(&outcome)
 }

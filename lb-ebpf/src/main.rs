@@ -36,6 +36,7 @@ mod packet;
 mod pick;
 mod probe;
 mod rewrite;
+mod samples;
 mod tracks;
 mod vips;
 mod walk;

@@ -13,6 +13,7 @@ use lb_common::counter::{MemberCounters, Reasons, VipCounters};
 use lb_common::evidence::{Evidence, MemberEvidence};
 use lb_common::flow::Bucket;
 use lb_common::policy::{HardEvents, Policy};
+use lb_common::sample::{SAMPLES as KEPT, Sample};
 use lb_common::slot::{
     Chunk, FILTER_WORDS, Member, Name, NextHop, Node, PoolEntry, SlotHeader, TableHeader, VipEntry,
 };
@@ -21,6 +22,7 @@ use lb_common::{COUNTER_SETS, SLOTS};
 
 use crate::deadman::TimerCell;
 use crate::icmp::Allowance;
+use crate::samples::SampleAllowance;
 
 /// The control word, the lock and the timer's clock.
 #[btf_map]
@@ -101,6 +103,15 @@ pub static EVIDENCE: PerCpuArray<Evidence, 1> = PerCpuArray::new();
 /// The same per backend: arm by arm, [`MEMBERS_MAX`] each.
 #[btf_map]
 pub static MEMBER_EVIDENCE: PerCpuArray<MemberEvidence, 1> = PerCpuArray::new();
+/// Samples of packets that did not get through, a ring.
+#[btf_map]
+pub static SAMPLES: Array<Sample, { KEPT as usize }> = Array::new();
+/// How many were taken.
+#[btf_map]
+pub static SAMPLED: Array<u64, 1> = Array::new();
+/// What a CPU may still sample.
+#[btf_map]
+pub static SAMPLE_ALLOWANCES: PerCpuArray<SampleAllowance, 1> = PerCpuArray::new();
 /// What a CPU may still answer.
 #[btf_map]
 pub static ALLOWANCES: PerCpuArray<Allowance, 1> = PerCpuArray::new();

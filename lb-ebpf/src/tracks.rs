@@ -216,7 +216,10 @@ pub fn compared(view: &View, packet: &Packet, own: u16, arm: u32) -> u16 {
     if arm == NEW || !view.evidence {
         return own;
     }
-    vips::of_flow(view.shadow, &packet.flow).map_or(own, |vip| vip.vip)
+    match vips::number_of_flow(view.shadow, &packet.flow) {
+        0 => own,
+        number => number.wrapping_sub(1) as u16,
+    }
 }
 
 /// Begins a flow's record.

@@ -89,6 +89,28 @@ pub fn of_flow(slot: u32, flow: &FlowKey) -> Option<&'static VipEntry> {
     }
 }
 
+/// Number of the VIP that a flow is for, plus 1; 0 if there is none.
+#[inline(always)]
+pub fn number_of_flow(slot: u32, flow: &FlowKey) -> u32 {
+    let [a, b, c, d] = flow.destination.words().map(u64::from);
+    let key = u64::from(flow.destination_port) | u64::from(flow.protocol) << 16;
+    number(slot, a | b << 32, c | d << 32, key)
+}
+
+/// [`number_of_flow`], as a global function of numbers.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn number(slot: u32, first_half: u64, second_half: u64, key: u64) -> u32 {
+    let mut found = search(slot, first_half, second_half, key);
+    if found == 0 {
+        found = search(slot, first_half, second_half, key & !0xffff);
+    }
+    match vip(slot, found.wrapping_sub(1)) {
+        Some(entry) if found != 0 => u32::from(entry.vip) + 1,
+        _ => 0,
+    }
+}
+
 /// Whether a VIP of the slot has this address.
 #[inline(always)]
 pub fn has_address(slot: u32, address: &Address) -> bool {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use lb_common::counter::Reason;
 
 use super::help;
 use super::values::{self, CanaryShare};
@@ -117,6 +118,9 @@ pub enum Command {
     /// Take lbguard off this host
     #[command(after_help = help::UNLOAD)]
     Unload(UnloadArgs),
+    /// The last packets that did not get through, and why
+    #[command(after_help = help::CAPTURE)]
+    Capture(CaptureArgs),
     /// Where a flow goes, by each generation, and why
     #[command(after_help = help::EXPLAIN)]
     Explain(ExplainArgs),
@@ -261,6 +265,23 @@ pub struct DiffArgs {
     /// The newer generation
     #[arg(value_name = "B")]
     pub to: u64,
+}
+
+/// `lbguard capture`
+#[derive(Clone, Debug, Default, Args)]
+pub struct CaptureArgs {
+    /// Go on with those to come, until interrupted
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Stop after so many
+    #[arg(short = 'n', long, value_name = "N")]
+    pub count: Option<usize>,
+    /// Only those of this reason; may be repeated [default: all]
+    #[arg(long = "reason", value_name = "REASON", value_parser = values::reason)]
+    pub reasons: Vec<Reason>,
+    /// Write them to a pcap file instead
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub write: Option<PathBuf>,
 }
 
 /// `lbguard explain`

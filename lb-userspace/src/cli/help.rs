@@ -199,6 +199,19 @@ Examples:
 
 Exit: 0 compared, whether or not they differ; 1 no such generation.";
 
+/// `lbguard capture --help`.
+pub const CAPTURE: &str = "\
+The kernel keeps the first 160 bytes of the last 1,024 packets to VIPs that
+were dropped, answered with \"too big\", or for a VIP that the new arm lacks; 64
+a CPU and second or so, so that a flood costs nothing. Works without an agent.
+
+Examples:
+  lbguard capture
+  lbguard capture --follow --reason no-next-hop
+  lbguard capture -w /tmp/dropped.pcap && tcpdump -r /tmp/dropped.pcap
+
+Exit: 0 told, also if there were none; 1 they could not be read.";
+
 /// `lbguard explain --help`.
 pub const EXPLAIN: &str = "\
 Asks the program that forwards, without an agent. Nothing is remembered, and

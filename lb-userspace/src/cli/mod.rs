@@ -8,6 +8,7 @@ mod agent;
 mod apply;
 pub mod args;
 mod attach;
+mod capture;
 mod check;
 mod client;
 mod completions;
@@ -145,6 +146,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<ExitCode, CliError> 
         Command::Apply(args) => apply::run(context, args),
         Command::Confirm(args) => confirm::run(context, args),
         Command::Revert(args) => revert::run(context, args),
+        Command::Capture(args) => capture::run(context, args),
         Command::Explain(args) => explain::run(context, args),
         Command::Status(args) => status::run(context, args),
         Command::Plan(args) => plan::run(context, args),

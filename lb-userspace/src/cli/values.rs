@@ -3,6 +3,9 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use lb_common::counter::Reason;
+use lb_common::sample::is_sampled;
+
 use crate::config::Mac;
 
 /// A share of new flows in whole percent, 1 to 50: what a canary may have.
@@ -52,6 +55,23 @@ pub fn mac(text: &str) -> Result<Mac, String> {
 
 fn is_hex_pair(text: &str) -> bool {
     text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Why a packet did not get through, as `status` names it.
+pub fn reason(text: &str) -> Result<Reason, String> {
+    let kept = || {
+        Reason::ALL
+            .iter()
+            .copied()
+            .filter(|reason| is_sampled(*reason))
+    };
+    kept().find(|reason| reason.label() == text).ok_or_else(|| {
+        let names: Vec<_> = kept().map(Reason::label).collect();
+        format!(
+            "`{text}` is no reason of packets that are kept: {}",
+            names.join(", ")
+        )
+    })
 }
 
 /// A time span such as `90s`, `2m` or `1h30m`; zero is refused.

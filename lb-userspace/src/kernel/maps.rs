@@ -8,6 +8,7 @@ use lb_common::counter::{MemberCounters, Reasons, VipCounters};
 use lb_common::evidence::{Evidence, MemberEvidence};
 use lb_common::flow::Bucket;
 use lb_common::policy::{HardEvents, Policy};
+use lb_common::sample::Sample;
 use lb_common::slot::{
     Chunk, Member, Name, NextHop, Node, PoolEntry, SlotHeader, TableHeader, VipEntry,
 };
@@ -18,7 +19,7 @@ use super::pins::Pins;
 use crate::sys::MappedArray;
 
 /// Every map of the object but the timer's, all frozen.
-pub const FROZEN: [&str; 28] = [
+pub const FROZEN: [&str; 31] = [
     "CONTROL",
     "POLICY",
     "HARD_EVENTS",
@@ -45,6 +46,9 @@ pub const FROZEN: [&str; 28] = [
     "TRACK_KEYS",
     "EVIDENCE",
     "MEMBER_EVIDENCE",
+    "SAMPLES",
+    "SAMPLED",
+    "SAMPLE_ALLOWANCES",
     "ALLOWANCES",
     "TALLIES",
 ];
@@ -128,6 +132,8 @@ pub struct Maps {
     pub(super) member_counts: PerCpuArray<MapData, MemberCounters>,
     pub(super) evidence: PerCpuArray<MapData, Evidence>,
     pub(super) member_evidence: PerCpuArray<MapData, MemberEvidence>,
+    pub(super) samples: Array<MapData, Sample>,
+    pub(super) sampled: Array<MapData, u64>,
     vips: MappedArray<VipEntry>,
     members: MappedArray<Member>,
     tables: MappedArray<Chunk>,
@@ -193,6 +199,8 @@ impl Maps {
             member_counts: per_cpu(source, "MEMBER_COUNTS")?,
             evidence: per_cpu(source, "EVIDENCE")?,
             member_evidence: per_cpu(source, "MEMBER_EVIDENCE")?,
+            samples: array(source, "SAMPLES")?,
+            sampled: array(source, "SAMPLED")?,
             vips: mapped(source, "VIPS")?,
             members: mapped(source, "MEMBERS")?,
             tables: mapped(source, "TABLES")?,

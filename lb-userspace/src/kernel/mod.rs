@@ -17,6 +17,7 @@ pub mod pins;
 pub mod probe;
 pub mod readout;
 pub mod refusal;
+pub mod samples;
 pub mod size;
 pub mod stage;
 mod upgrade;

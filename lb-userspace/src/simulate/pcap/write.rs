@@ -43,6 +43,11 @@ impl<W: Write> Writer<W> {
         self.sink.write_all(&record.data)
     }
 
+    /// Whatever was written is there for others to read.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.sink.flush()
+    }
+
     /// Flushes, and gives the sink back.
     pub fn finish(mut self) -> io::Result<W> {
         self.sink.flush()?;

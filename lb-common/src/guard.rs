@@ -100,7 +100,10 @@ codes! {
         Abandon = 17,
         /// Writes next hops. Arguments: first, how many. Payload: [`NextHop`]s.
         PutNextHops = 18,
-        /// Sets state and next hop of a member. Arguments: member, state, next hop.
+        /// Holds a member back, or lets it go. Arguments: member, state, next hop, cause, parts of 256
+        /// of new flows withheld. With a [`hold`](crate::slot::hold) as cause, `UP` lets go of it and
+        /// any other state holds; the next hop counts with cause `NEXT_HOP` and the withheld part with
+        /// `HEALTH`. With cause 0 state and next hop are set, whatever held it before.
         SetMember = 19,
         /// Reads the clock. Reply: boot-clock ns, jiffies.
         Clock = 20,
@@ -209,6 +212,9 @@ codes! {
         NoEvidence = 36,
         /// K4: a trial has had all the steps that it may have. Detail: how many.
         TooManySteps = 37,
+        /// K10: draining it would leave too few of the pool. Details: member, backends that take no
+        /// new flows already, backends, the pool's minimum, share allowed in ppm.
+        TooFewLeft = 38,
     }
 }
 

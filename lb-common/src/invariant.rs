@@ -200,11 +200,21 @@ pub const fn velocity(spent: u64, now: u64, burst: u32, every_ns: u64) -> Result
 }
 
 /// K10: whether one more of `members` backends may be taken out by health when `down` are already:
-/// the first always, then up to the share.
+/// the first always, unless it is the only one, then up to the share.
 #[inline(always)]
 pub const fn may_eject(down: u32, members: u32, share_ppm: u32) -> bool {
     let after = down as u64 + 1;
-    after <= 1 || after * MILLION <= members as u64 * share_ppm as u64
+    (after <= 1 && members > 1) || after * MILLION <= members as u64 * share_ppm as u64
+}
+
+/// K10: whether an operator may drain one more of `members` backends when `out` take no new flows
+/// already: as [`may_eject`], and never below the pool's minimum.
+#[inline(always)]
+pub const fn may_drain(out: u32, members: u32, minimum: u32, share_ppm: u32) -> bool {
+    let least = if minimum == 0 { 1 } else { minimum as u64 };
+    members as u64 > out as u64
+        && (members - out) as u64 > least
+        && may_eject(out, members, share_ppm)
 }
 
 /// K8: whether hard events of the new arm end a trial: enough of them, from as many sources, and
@@ -392,8 +402,23 @@ mod tests {
         #[test]
         fn ejection_keeps_its_share(down in 0u32..200, members in 1u32..200, share in 0u32..=1_000_000) {
             let may = may_eject(down, members, share);
-            let expected = down == 0 || f64::from(down + 1) / f64::from(members) <= f64::from(share) / 1e6 + 1e-9;
+            let expected = (down == 0 && members > 1) || f64::from(down + 1) / f64::from(members) <= f64::from(share) / 1e6 + 1e-9;
             prop_assert_eq!(may, expected);
+        }
+
+        #[test]
+        fn a_drain_leaves_the_minimum(out in 0u32..20, members in 0u32..20, minimum in 0u32..5, share in 0u32..=1_000_000) {
+            let may = may_drain(out, members, minimum, share);
+            let enough = members.saturating_sub(out + 1) >= minimum.max(1);
+            prop_assert_eq!(may, enough && may_eject(out, members, share));
+        }
+
+        #[test]
+        fn a_share_that_grows_takes_no_flow_away(hash: u64, less: u8, more: u8) {
+            let member = |withheld| Member { withheld, ..Member::new_zeroed() };
+            let (less, more) = (member(less.max(more)), member(less.min(more)));
+            prop_assert!(!less.takes(hash) || more.takes(hash));
+            prop_assert!(member(0).takes(hash));
         }
 
         #[test]

@@ -168,6 +168,53 @@ pub mod member_state {
     pub const DRAIN: u8 = 1;
     /// Health or next hop is bad: takes no new flows.
     pub const DOWN: u8 = 2;
+
+    /// The state of a member that is held back by these causes: one that is dead keeps no flows, even
+    /// while it drains.
+    #[inline(always)]
+    pub const fn of(holds: u8) -> u8 {
+        if holds & (super::hold::NEXT_HOP | super::hold::HEALTH) != 0 {
+            DOWN
+        } else if holds & super::hold::OPERATOR != 0 {
+            DRAIN
+        } else {
+            UP
+        }
+    }
+
+    /// What holds a member back that is to be staged and of which only the state is told: it is down
+    /// for want of a next hop.
+    #[inline(always)]
+    pub const fn held_without_hop(state: u8) -> u8 {
+        if state == DOWN {
+            super::hold::NEXT_HOP
+        } else {
+            held(state)
+        }
+    }
+
+    /// What holds a member back of which only the state is told.
+    #[inline(always)]
+    pub const fn held(state: u8) -> u8 {
+        match state {
+            UP => 0,
+            DRAIN => super::hold::OPERATOR,
+            _ => super::hold::HEALTH,
+        }
+    }
+}
+
+/// What holds a member back, bits of [`Member::holds`]. Each cause has a bit of its own, so that who
+/// lets go of one does not undo another's word.
+pub mod hold {
+    /// It was staged without a next hop.
+    pub const NEXT_HOP: u8 = 1;
+    /// Its health checks fail.
+    pub const HEALTH: u8 = 2;
+    /// An operator drains it.
+    pub const OPERATOR: u8 = 4;
+    /// All of them.
+    pub const ALL: u8 = NEXT_HOP | HEALTH | OPERATOR;
 }
 
 /// A backend of a pool. Its identity never changes while a slot has it.
@@ -194,8 +241,27 @@ pub struct Member {
     pub forward: u8,
     /// Sweeps of the flow table that were complete when the last slot let go of it.
     pub left_at: u32,
+    /// See [`hold`]; `state` follows from it. Overlay.
+    pub holds: u8,
+    /// Parts of 256 of new flows that it does not take: slow start. Overlay.
+    pub withheld: u8,
     /// Zero.
-    pub reserved: [u8; 24],
+    pub reserved: [u8; 22],
+}
+
+impl Member {
+    /// Whether it takes the new flow with this hash. The entry is chosen by the high half of the hash,
+    /// so the low byte is a draw of its own; a share that grows takes no flow away again.
+    #[inline(always)]
+    pub const fn takes(&self, hash: u64) -> bool {
+        self.state == member_state::UP && (hash & 0xff) as u8 >= self.withheld
+    }
+
+    /// Whether it may take a new flow if nobody else does: slow to start, or draining.
+    #[inline(always)]
+    pub const fn spare(&self) -> bool {
+        self.state != member_state::DOWN
+    }
 }
 
 /// States of [`TableHeader::state`].

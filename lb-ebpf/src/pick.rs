@@ -270,7 +270,8 @@ fn look_up(vip: &VipEntry, packet: &Packet) -> (u32, Option<&'static Member>) {
     }
 }
 
-/// Member id of the first backend that takes flows; 0 if none of the places tried has one.
+/// Member id of the first backend that takes the flow; else of one that is slow to start, else of
+/// one that drains; 0 if all of the places tried are down.
 ///
 /// A global function of numbers, so that the verifier walks its loop once. Inlined, it was walked
 /// in every state that a packet can be in when it comes here, and how many those are is left to
@@ -279,7 +280,7 @@ fn look_up(vip: &VipEntry, packet: &Packet) -> (u32, Option<&'static Member>) {
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn try_places(hash: u64, start: u32, size: u32, base: u32) -> u32 {
-    let mut hash = hash;
+    let (mut hash, mut spare) = (hash, 0);
     for _ in 0..TRIES {
         let entry = hash::entry(hash, size);
         let Some(chunk) = TABLES.get(start.wrapping_add(entry / CHUNK_ENTRIES as u32)) else {
@@ -288,13 +289,16 @@ pub extern "C" fn try_places(hash: u64, start: u32, size: u32, base: u32) -> u32
         let number = chunk[entry as usize & (CHUNK_ENTRIES - 1)];
         if number != 0 {
             let id = base.wrapping_add(u32::from(number));
-            if let Some(member) = MEMBERS.get(id)
-                && member.state == member_state::UP
-            {
-                return id;
+            if let Some(member) = MEMBERS.get(id) {
+                if member.takes(hash) {
+                    return id;
+                }
+                if member.spare() && (spare == 0 || member.state == member_state::UP) {
+                    spare = id;
+                }
             }
         }
         hash = hash::finish(hash.wrapping_add(1));
     }
-    0
+    spare
 }

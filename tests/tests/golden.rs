@@ -260,7 +260,7 @@ fn backends_that_are_down_are_no_failure_but_counted() {
             .unwrap();
     };
     set("web-1", member_state::DOWN);
-    set("near-1", member_state::DRAIN);
+    set("near-1", member_state::DOWN);
     let report = run(&bench, &image, slot);
     assert!(report.passed(), "{:?}", report.failed.first());
     assert!(

@@ -1,18 +1,17 @@
-//! Members of a slot, and the overlays: their state and their next hops.
+//! Members of a slot, and next hops.
 
 use aya_ebpf::programs::XdpContext;
 use lb_common::guard::{COMMAND_LEN, HOPS, MemberPut, PUTS, Refusal};
-use lb_common::invariant::may_eject;
-use lb_common::slot::{Member, Name, NextHop, PoolEntry, SlotHeader, member_state, slot_state};
+use lb_common::slot::{
+    Member, Name, NextHop, PoolEntry, SlotHeader, hold, member_state, slot_state,
+};
 use lb_common::wire::Frame;
 
 use super::begin::cleared;
-use super::policy;
 use super::records::Records;
 use super::{Call, Detail, Outcome, Shadow, shadow};
 use crate::maps::{self, MEMBER_NAMES, MEMBERS, NEXT_HOPS, NEXT_HOPS_MAX};
 use crate::packet::XdpFrame;
-use crate::walk::walk;
 
 /// A number in a payload, where nothing is aligned.
 type U32 = [u8; 4];
@@ -61,9 +60,15 @@ fn put_member(frame: &XdpFrame, offset: usize, id: u32, drain: bool, shadow: &Sh
             return Err(Refusal::InUse);
         }
         if (*member).slots == 0 {
+            let holds = match put.holds {
+                0 => member_state::held_without_hop(put.state),
+                holds => holds & hold::ALL,
+            };
             member.write(Member {
                 slots: 0,
                 drains: 0,
+                holds,
+                state: member_state::of(holds),
                 ..put
             });
             copy_name(
@@ -186,88 +191,6 @@ fn store_next_hop(number: u32, bytes: [u8; 32]) -> Outcome {
         to.write_volatile(from.read_unaligned());
     }
     Ok(())
-}
-
-/// `Op::SetMember`.
-#[inline(never)]
-pub fn set_member(call: &Call<'_>, detail: &mut Detail) -> Outcome {
-    let (id, state, hop) = (call.arg(0), call.arg(1), call.arg(2));
-    detail[0] = u64::from(id);
-    if state > u32::from(member_state::DOWN) || hop >= NEXT_HOPS_MAX.load() {
-        return Err(Refusal::OutOfRange);
-    }
-    let member = MEMBERS.get_ptr_mut(id).ok_or(Refusal::OutOfRange)?;
-    // SAFETY: a map element under the lock; each field is one store, and readers take either value.
-    unsafe {
-        if (*member).identity == 0 {
-            return Err(Refusal::OutOfRange);
-        }
-        if state == u32::from(member_state::DOWN) && (*member).state != member_state::DOWN {
-            bounded_churn(call, &*member, detail)?;
-        }
-        (&raw mut (*member).next_hop).write_volatile(hop as u16);
-        (&raw mut (*member).state).write_volatile(state as u8);
-    }
-    Ok(())
-}
-
-/// What counting the backends of a pool carries.
-struct Census {
-    first: u32,
-    bit: u32,
-    pool: u32,
-    members: u32,
-    down: u32,
-}
-
-/// K10: health may take one backend of a pool out at once, and then no more than a share.
-#[inline(always)]
-fn bounded_churn(call: &Call<'_>, member: &Member, detail: &mut Detail) -> Outcome {
-    let active = u32::from(call.record()?.active);
-    if u32::from(member.slots) & (1 << active) == 0 {
-        return Ok(());
-    }
-    let pool = maps::pool(active, u32::from(member.pool)).ok_or(Refusal::OutOfRange)?;
-    let policy = policy::held()?;
-    // SAFETY: map elements under the lock.
-    let (first, limit, share) = unsafe {
-        (
-            (*pool).member_base,
-            (*pool).member_limit,
-            (*policy).ejected_ppm,
-        )
-    };
-    let bit = 1 << active;
-    let mut census = Census {
-        first,
-        bit,
-        pool: u32::from(member.pool),
-        members: 0,
-        down: 0,
-    };
-    walk(limit, take_census, &mut census)?;
-    if may_eject(census.down, census.members, share) {
-        return Ok(());
-    }
-    detail[1] = u64::from(census.down);
-    detail[2] = u64::from(census.members);
-    detail[3] = u64::from(share);
-    Err(Refusal::TooManyDown)
-}
-
-extern "C" fn take_census(turn: u32, census: *mut Census) -> i64 {
-    // SAFETY: what `walk` was given.
-    let census = unsafe { &mut *census };
-    let Some(member) = MEMBERS.get(census.first.wrapping_add(turn).wrapping_add(1)) else {
-        return 1;
-    };
-    if u32::from(member.slots) & census.bit != 0 && u32::from(member.pool) == census.pool {
-        census.members = census.members.wrapping_add(1);
-        if member.state == member_state::DOWN {
-            census.down = census.down.wrapping_add(1);
-        }
-    }
-    0
 }
 
 const _: () = assert!(PUTS == RECORD_MASK as usize + 1 && HOPS == PUTS);

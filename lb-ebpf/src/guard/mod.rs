@@ -10,6 +10,7 @@ mod policy;
 mod pools;
 mod records;
 mod seal;
+mod states;
 mod steps;
 mod sweep;
 mod tables;
@@ -196,7 +197,7 @@ fn dispatch(call: &Call<'_>, op: Op, detail: &mut Detail) -> Outcome {
         Op::Revert => trial::revert(call, detail),
         Op::Abandon => begin::abandon(call, detail),
         Op::PutNextHops => members::put_next_hops(call, detail),
-        Op::SetMember => members::set_member(call, detail),
+        Op::SetMember => states::set_member(call, detail),
         Op::Clock => {
             begin::clock(detail);
             Ok(())

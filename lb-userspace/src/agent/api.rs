@@ -19,7 +19,7 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
 use super::request::Request;
-use super::wire::{APPLY_HEADER, Answer, Apply, ApplyEvent, Confirm, Switch};
+use super::wire::{APPLY_HEADER, Answer, Apply, ApplyEvent, Confirm, Drain, Switch};
 use crate::change::actor::Actor;
 use crate::config::MAX_BYTES;
 use crate::exit::ExitCode;
@@ -77,6 +77,7 @@ pub async fn serve(listener: UnixListener, engine: Sender<Request>) -> std::io::
         .route("/v1/apply", post(apply))
         .route("/v1/confirm", post(confirm))
         .route("/v1/switch", post(switch))
+        .route("/v1/drain", post(drain))
         .layer(DefaultBodyLimit::max(MAX_BYTES.saturating_add(1)))
         .with_state(engine);
     axum::serve(
@@ -153,6 +154,23 @@ async fn switch(
     };
     let (reply, answer) = oneshot::channel();
     if engine.send(Request::Switch { switch, by, reply }).is_err() {
+        return gone();
+    }
+    answer
+        .await
+        .map_or_else(|_| gone(), |answer| Json(answer).into_response())
+}
+
+async fn drain(
+    State(engine): State<Sender<Request>>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    Json(drain): Json<Drain>,
+) -> Response {
+    let Some(by) = caller.writer() else {
+        return refused(NOT_A_WRITER);
+    };
+    let (reply, answer) = oneshot::channel();
+    if engine.send(Request::Drain { drain, by, reply }).is_err() {
         return gone();
     }
     answer

@@ -79,6 +79,9 @@ impl Engine {
         if let Some(committed) = &self.committed {
             findings.extend(check_against(committed, &config, &apply.file));
         }
+        if let Some(why) = self.all_drained(&config) {
+            return not_begun(format!("{}: {why}", apply.file), ExitCode::Refused);
+        }
         let removes = match self.bound(apply.plan.as_deref(), &config) {
             Ok(removes) => removes,
             Err(message) => return not_begun(message, ExitCode::Refused),

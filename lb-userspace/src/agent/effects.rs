@@ -198,7 +198,7 @@ impl Engine {
                 self.hops.number(target(pool, backend))
             })
         };
-        match build() {
+        let mut image = match build() {
             Err(KernelError::Capacity(why)) => {
                 let idle = Numbers::read(&self.kernel.maps)?.idle_members();
                 if recycle(&self.kernel, &idle)? == 0 {
@@ -207,7 +207,9 @@ impl Engine {
                 build()
             }
             other => other,
-        }
+        }?;
+        self.hold_drained(&mut image);
+        Ok(image)
     }
 
     fn run_golden(&self) -> Result<(), String> {

@@ -9,7 +9,7 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use lb_common::guard::Op;
-use lb_common::slot::{Member, forward_mode, member_state};
+use lb_common::slot::{Member, forward_mode, hold, member_state};
 use zerocopy::IntoBytes;
 
 use super::engine::Engine;
@@ -138,7 +138,7 @@ fn write(kernel: &Kernel, writes: &[(u16, Record)]) -> Result<(), KernelError> {
 }
 
 /// Members that some slot has.
-fn members(kernel: &Kernel) -> Vec<(u32, Member)> {
+pub(super) fn members(kernel: &Kernel) -> Vec<(u32, Member)> {
     (1..kernel.node.members)
         .filter_map(|id| Some((id, kernel.maps.member(id)?)))
         .filter(|(_, member)| member.slots != 0)
@@ -191,20 +191,16 @@ impl Engine {
             }
         };
         for (id, member) in members(&self.kernel) {
-            let stale = member.next_hop != number || member.state == member_state::DOWN;
-            if target_of(&member) != target || !stale {
+            let held = member.holds & hold::NEXT_HOP != 0;
+            if target_of(&member) != target || !(held || member.next_hop != number) {
                 continue;
             }
-            let state = match member.state {
-                member_state::DOWN => member_state::UP,
-                state => state,
-            };
-            let args = [u64::from(id), u64::from(state), u64::from(number)];
+            let (up, cause) = (u64::from(member_state::UP), u64::from(hold::NEXT_HOP));
+            let args = [u64::from(id), up, u64::from(number), cause];
             if let Err(error) = self.kernel.guard.call(Op::SetMember, 0, &args, &[]) {
                 tracing::warn!(backend = %target.address, %error, "next hop not set");
             }
-            if member.state == member_state::DOWN
-                && let Some(evidence) = self.running.as_mut().and_then(|r| r.evidence.as_mut())
+            if held && let Some(evidence) = self.running.as_mut().and_then(|r| r.evidence.as_mut())
             {
                 evidence.backends_changed();
             }

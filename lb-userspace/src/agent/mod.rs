@@ -7,6 +7,7 @@
 //! - [`records`]: the journal, also on a hurt disk; [`recording`]: what is written to it;
 //! - [`evidence`]: a trial judged on its traffic;
 //! - [`watching`]: what the traffic is like between changes; [`alerts`]: what is odd about it;
+//! - [`drains`]: backends that are drained by command;
 //! - [`hops`]: next hops of backends, resolved and kept fresh;
 //! - [`api`]: HTTP on a Unix socket;
 //! - [`wire`]: what goes over it.
@@ -16,6 +17,7 @@
 mod alerts;
 pub mod api;
 mod begin;
+mod drains;
 mod effects;
 mod engine;
 mod evidence;

@@ -126,7 +126,8 @@ impl Engine {
         }
         let done = self
             .complete_journal()
-            .and_then(|()| self.reconcile_switches());
+            .and_then(|()| self.reconcile_switches())
+            .and_then(|()| self.reconcile_drains());
         if let Err(error) = done {
             tracing::warn!(%error, "the journal was not completed");
         }

@@ -5,7 +5,7 @@ use lb_common::guard::Op;
 use tokio::sync::{mpsc, oneshot};
 
 use super::engine::Engine;
-use super::wire::{AgentStatus, Answer, Apply, ApplyEvent, Switch};
+use super::wire::{AgentStatus, Answer, Apply, ApplyEvent, Drain, Drained, Switch};
 use crate::change::actor::Actor;
 use crate::change::journal::{Entry, Kind};
 use crate::change::machine::{Event, State};
@@ -43,6 +43,15 @@ pub enum Request {
         /// The answer.
         reply: oneshot::Sender<Answer>,
     },
+    /// Drain a backend, or take it back.
+    Drain {
+        /// Which.
+        drain: Drain,
+        /// By whom.
+        by: Actor,
+        /// The answer.
+        reply: oneshot::Sender<Drained>,
+    },
     /// Say how things are.
     Status(oneshot::Sender<AgentStatus>),
     /// Say how much traffic there is.
@@ -75,6 +84,10 @@ impl Engine {
             }
             Request::Switch { switch, by, reply } => {
                 let answer = self.switch(switch, by);
+                let _ = reply.send(answer);
+            }
+            Request::Drain { drain, by, reply } => {
+                let answer = self.drain(&drain, by);
                 let _ = reply.send(answer);
             }
             Request::Status(reply) => {
@@ -210,6 +223,7 @@ impl Engine {
                 .map(Box::new),
             warnings: self.warnings.values().cloned().collect(),
             alerts: self.watching.alerts(),
+            drains: self.drain_lines(),
         }
     }
 }

@@ -71,6 +71,7 @@ pub fn engine(
     engine.complete_journal()?;
     engine.doubt(&found);
     engine.reconcile_switches()?;
+    engine.reconcile_drains()?;
     engine.note_policy();
     engine.restore(&found.unverified)?;
     engine.active = engine

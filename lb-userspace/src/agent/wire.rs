@@ -214,6 +214,51 @@ pub enum Switch {
     Ack,
 }
 
+/// A backend is to be drained, or taken back.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Drain {
+    /// Its name.
+    pub backend: String,
+    /// Its pool; needed if several have a backend of that name.
+    pub pool: Option<String>,
+    /// Drain it, or take it back.
+    pub on: bool,
+    /// Why, one line.
+    pub why: Option<String>,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Drained {
+    /// Whether it was done.
+    #[serde(flatten)]
+    pub answer: Answer,
+    /// The pool that was meant.
+    pub pool: String,
+    /// Member ids of the backend, in every slot that has it.
+    pub members: Vec<u32>,
+    /// Time without a packet after which a flow counts as gone, ms.
+    pub idle_ms: u64,
+}
+
+/// A backend that is drained by command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainLine {
+    /// Its pool.
+    pub pool: String,
+    /// Its name.
+    pub backend: String,
+    /// Who drained it.
+    pub by: String,
+    /// Why.
+    pub why: Option<String>,
+    /// Since when.
+    pub since: jiff::Timestamp,
+    /// Flows that still go to it; none if no slot has it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub flows: Option<usize>,
+}
+
 /// The answer to a request that either works or says why not.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Answer {
@@ -254,7 +299,10 @@ pub struct AgentStatus {
     pub evidence: Option<Box<EvidenceLine>>,
     /// Warnings that hold now.
     pub warnings: Vec<String>,
-    /// What is odd about the traffic between changes.
+    /// What is odd about the traffic between changes, and about backends.
     #[serde(default)]
     pub alerts: Vec<Alert>,
+    /// Backends that are drained by command.
+    #[serde(default)]
+    pub drains: Vec<DrainLine>,
 }

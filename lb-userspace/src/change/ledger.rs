@@ -1,5 +1,7 @@
 //! The journal added up: what is committed, and what became of each change.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -23,6 +25,41 @@ pub struct Ledger {
     pub highest_generation: u64,
     /// Every change, in the order in which they were asked for.
     pub changes: Vec<Summary>,
+    /// Backends that are drained by command, by pool and name.
+    pub drains: BTreeMap<(String, String), Drain>,
+    /// Every drain and its end, in the order in which they were asked for.
+    pub drained: Vec<Drain>,
+}
+
+/// A backend drained by command, or taken back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// Its pool.
+    pub pool: String,
+    /// Its name.
+    pub backend: String,
+    /// Drained, or taken back.
+    pub on: bool,
+    /// Who.
+    pub by: Actor,
+    /// Why.
+    pub why: Option<String>,
+    /// When.
+    pub time: Timestamp,
+}
+
+impl Drain {
+    fn of(record: &Record) -> Option<Self> {
+        let text = |key| Some(record.body.get(key)?.as_str()?.to_owned());
+        Some(Self {
+            pool: text("pool")?,
+            backend: text("backend")?,
+            on: record.body.get("on")?.as_bool()?,
+            by: record.actor.clone(),
+            why: record.why.clone(),
+            time: record.time,
+        })
+    }
 }
 
 /// One change as the journal tells it.
@@ -114,6 +151,7 @@ impl Ledger {
                     record.body.get("on").and_then(serde_json::Value::as_bool) == Some(true);
             }
             Kind::Ack => self.latched = false,
+            Kind::Drain => self.drain(record),
             Kind::Policy => {
                 let digest = record
                     .body
@@ -129,6 +167,19 @@ impl Ledger {
         if record.kind == Kind::Committed || adopted {
             self.committed = record.generation;
         }
+    }
+
+    fn drain(&mut self, record: &Record) {
+        let Some(drain) = Drain::of(record) else {
+            return;
+        };
+        let key = (drain.pool.clone(), drain.backend.clone());
+        if drain.on {
+            self.drains.insert(key, drain.clone());
+        } else {
+            self.drains.remove(&key);
+        }
+        self.drained.push(drain);
     }
 
     fn begin(&mut self, record: &Record) {
@@ -316,6 +367,23 @@ mod tests {
         assert_eq!(committed(json!([new, known])), ("new".to_owned(), false));
         assert_eq!(committed(json!([known])), (String::new(), false));
         assert_eq!(committed(Value::Null), (String::new(), false));
+    }
+
+    #[test]
+    fn a_drain_stands_until_it_is_taken_back() {
+        let drain = |backend: &str, on: bool| {
+            let body = json!({"pool": "web", "backend": backend, "on": on});
+            record(Kind::Drain, 1, 1, body)
+        };
+        let ledger = Ledger::of(&[
+            drain("web-1", true),
+            drain("web-2", true),
+            drain("web-1", false),
+            record(Kind::Drain, 1, 1, json!({"pool": "web"})),
+        ]);
+        let standing: Vec<_> = ledger.drains.keys().collect();
+        assert_eq!(standing, [&("web".to_owned(), "web-2".to_owned())]);
+        assert_eq!(ledger.drained.len(), 3);
     }
 
     #[test]

@@ -92,7 +92,7 @@ rules! {
     fix "Point a VIP at it, or remove it.";
 
     NAME_MEANS_TWO = "LB015", Warning, true, "A backend name means one address";
-    why "`lbguard drain NAME` drains the name in every pool: two servers would go at once.";
+    why "`lbguard drain NAME` needs a pool then, and who reads the name in a log may think of the wrong server.";
     example "web-1 is 10.0.1.11 in one pool and 10.0.2.11 in another";
     fix "Rename one of them, or correct the address.";
 

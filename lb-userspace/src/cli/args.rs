@@ -91,6 +91,12 @@ pub enum Command {
     /// Acknowledge that the breaker has ended a trial, so that the next may begin
     #[command(after_help = help::ACK)]
     Ack(AckArgs),
+    /// Give a backend no new flows; those that it has stay
+    #[command(after_help = help::DRAIN)]
+    Drain(DrainArgs),
+    /// Give a drained backend new flows again
+    #[command(after_help = help::UNDRAIN)]
+    Undrain(UndrainArgs),
     /// What is in force, on trial, and attached
     #[command(after_help = help::STATUS)]
     Status(StatusArgs),
@@ -175,6 +181,44 @@ pub enum OnOff {
 /// `lbguard ack`
 #[derive(Clone, Debug, Default, Args)]
 pub struct AckArgs {}
+
+/// `lbguard drain`
+#[derive(Clone, Debug, Args)]
+pub struct DrainArgs {
+    /// The backend's name
+    #[arg(value_name = "NAME")]
+    pub backend: String,
+    /// Its pool, if more than one has a backend of that name
+    #[arg(long, value_name = "POOL")]
+    pub pool: Option<String>,
+    /// Why: one line for the history
+    #[arg(short = 'm', long = "message", value_name = "WHY", value_parser = reason)]
+    pub why: String,
+    /// Wait until no flow goes to it any more
+    #[arg(long)]
+    pub wait: bool,
+    /// Silence after which a flow counts as gone [default: the pool's
+    /// `idle_timeout`, else 2m]
+    #[arg(long, value_name = "TIME", value_parser = values::span, requires = "wait")]
+    pub idle: Option<Duration>,
+    /// Wait no longer than this
+    #[arg(long, value_name = "TIME", value_parser = values::span, requires = "wait")]
+    pub within: Option<Duration>,
+}
+
+/// `lbguard undrain`
+#[derive(Clone, Debug, Args)]
+pub struct UndrainArgs {
+    /// The backend's name
+    #[arg(value_name = "NAME")]
+    pub backend: String,
+    /// Its pool, if more than one has a backend of that name
+    #[arg(long, value_name = "POOL")]
+    pub pool: Option<String>,
+    /// Why: one line for the history
+    #[arg(short = 'm', long = "message", value_name = "WHY", value_parser = reason)]
+    pub why: Option<String>,
+}
 
 /// `lbguard apply`
 #[derive(Clone, Debug, Args)]

@@ -12,7 +12,9 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::CliError;
-use crate::agent::wire::{APPLY_HEADER, AgentStatus, Answer, Apply, ApplyEvent, Confirm, Switch};
+use crate::agent::wire::{
+    APPLY_HEADER, AgentStatus, Answer, Apply, ApplyEvent, Confirm, Drain, Drained, Switch,
+};
 use crate::evidence::proof::Seen;
 
 /// How long the agent's word is waited for where it is not needed.
@@ -128,6 +130,17 @@ pub async fn switch(socket: &Path, switch: Switch) -> Result<Answer, CliError> {
         send(socket, Method::POST, "/v1/switch", None, body).await?,
     )
     .await
+}
+
+/// Asks for a backend to be drained, or taken back.
+pub async fn drain(socket: &Path, drain: &Drain) -> Result<Drained, CliError> {
+    let body = serde_json::to_vec(drain).unwrap_or_default();
+    let response = send(socket, Method::POST, "/v1/drain", None, body).await?;
+    if !response.status().is_success() {
+        let answer: Answer = json(socket, response).await?;
+        return Err(CliError::refused(answer.message));
+    }
+    json(socket, response).await
 }
 
 /// The events of a change that was asked for, line by line.

@@ -163,6 +163,31 @@ Examples:
 
 Exit: 0 acknowledged, 3 nothing to acknowledge, 6 no agent is running.";
 
+/// `lbguard drain --help`.
+pub const DRAIN: &str = "\
+A drained backend keeps its flows and gets no new ones. The drain is recorded,
+and outlives changes, the agent and a reboot. services.toml goes before it
+(disabled: takes nothing), and it goes before health. The guard refuses what
+would leave a pool fewer backends than its minimum or the policy's share.
+
+Examples:
+  lbguard drain web-3 -m 'CHG-1300: new kernel'
+  lbguard drain web-3 -m 'CHG-1300' --wait             # until no flow is left
+  lbguard drain web-3 -m 'CHG-1300' --wait --within 1h
+  lbguard undrain web-3                                # back again
+
+Exit: 0 drained (with --wait: and no flow is left), 2 the name is of more than
+one pool, 3 refused, 5 flows are left after --within, 6 no agent is running.";
+
+/// `lbguard undrain --help`.
+pub const UNDRAIN: &str = "\
+Examples:
+  lbguard undrain web-3
+  lbguard undrain web-3 --pool shop-web -m 'CHG-1300: done'
+
+Exit: 0 done, 2 the name is of more than one pool, 3 no such backend, or not
+drained by command, 6 no agent is running.";
+
 /// `lbguard status --help`.
 pub const STATUS: &str = "\
 Reads the pinned maps; no agent is needed.

@@ -1,4 +1,4 @@
-//! `lbguard history`: the changes of this host, newest first.
+//! `lbguard history`: the changes and drains of this host, newest first.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use super::past::{Past, outcome};
 use super::render::{Page, Tone, time};
 use super::{CliError, Context, out};
 use crate::change::journal::{Kind, Record};
-use crate::change::ledger::Summary;
+use crate::change::ledger::{Drain, Ledger, Summary};
 use crate::exit::ExitCode;
 
 /// Shows what can be shown, then says if the journal was tampered with.
@@ -16,7 +16,7 @@ pub fn run(context: &Context, args: &HistoryArgs) -> Result<ExitCode, CliError> 
     if args.records {
         records(context, newest(&past.records, args.last))?;
     } else {
-        changes(context, &past, newest(&past.ledger.changes, args.last))?;
+        events(context, &past, args.last)?;
     }
     past.check_intact()?;
     Ok(ExitCode::Done)
@@ -30,23 +30,62 @@ fn newest<T>(items: &[T], count: usize) -> impl Iterator<Item = &T> {
         .take(if count == 0 { usize::MAX } else { count })
 }
 
-fn changes<'a>(
-    context: &Context,
-    past: &Past,
-    mut changes: impl Iterator<Item = &'a Summary>,
-) -> Result<(), CliError> {
+/// What the history tells of.
+enum Told<'a> {
+    Change(&'a Summary),
+    Drain(&'a Drain),
+}
+
+/// Changes and drains in the order in which they were asked for.
+fn timeline(ledger: &Ledger) -> Vec<Told<'_>> {
+    let changes = ledger.changes.iter().map(|c| (c.started, Told::Change(c)));
+    let drains = ledger.drained.iter().map(|d| (d.time, Told::Drain(d)));
+    let mut all: Vec<_> = changes.chain(drains).collect();
+    all.sort_by_key(|(time, _)| *time);
+    all.into_iter().map(|(_, told)| told).collect()
+}
+
+fn events(context: &Context, past: &Past, last: usize) -> Result<(), CliError> {
+    let all = timeline(&past.ledger);
+    let mut shown = newest(&all, last);
     if context.json {
-        return changes.try_for_each(|change| out::json_line(&summary_json(past, change)));
+        return shown.try_for_each(|told| match told {
+            Told::Change(change) => out::json_line(&summary_json(past, change)),
+            Told::Drain(drain) => out::json_line(&drain_json(drain)),
+        });
     }
     let mut page = Page::new(context.colour);
-    for change in changes {
-        summary_text(&mut page, past, change);
+    for told in shown {
+        match told {
+            Told::Change(change) => summary_text(&mut page, past, change),
+            Told::Drain(drain) => drain_text(&mut page, drain),
+        }
     }
     let text = page.finish();
     out::print(if text.is_empty() {
         "no changes yet\n"
     } else {
         &text
+    })
+}
+
+fn drain_text(page: &mut Page, drain: &Drain) {
+    let what = if drain.on { "drained" } else { "undrained" };
+    let line = format!("backend {}/{} was {what}", drain.pool, drain.backend);
+    page.line(Some(Tone::Mind), &line);
+    let why = drain
+        .why
+        .as_ref()
+        .map_or_else(String::new, |why| format!(": {why}"));
+    let asked = format!("{} by {}{why}", time(drain.time), drain.by.user);
+    page.field("  asked  ", &asked);
+}
+
+/// One drain, or its end, as a JSON object.
+fn drain_json(drain: &Drain) -> Value {
+    json!({
+        "drain": {"pool": drain.pool, "backend": drain.backend, "on": drain.on},
+        "author": drain.by, "why": drain.why, "time": drain.time,
     })
 }
 
@@ -146,7 +185,8 @@ fn record_text(page: &mut Page, record: &Record) {
         record.actor.user,
     );
     page.line(record.kind.is_final().then_some(Tone::Strong), &head);
-    if let Some(why) = record.why.as_deref().filter(|_| record.kind == Kind::Draft) {
+    let said = matches!(record.kind, Kind::Draft | Kind::Drain);
+    if let Some(why) = record.why.as_deref().filter(|_| said) {
         page.field("        ", why);
     }
     page.field("        ", &words_of(&record.body));

@@ -17,6 +17,7 @@ mod confirm_typed;
 mod decap;
 pub mod diff;
 mod doctor;
+mod drain;
 pub mod error;
 mod evidence_view;
 mod explain;
@@ -152,6 +153,8 @@ fn dispatch(context: &Context, command: &Command) -> Result<ExitCode, CliError> 
         Command::Plan(args) => plan::run(context, args),
         Command::Freeze(args) => switches::freeze(context, args),
         Command::Ack(_) => switches::acknowledge(context),
+        Command::Drain(args) => drain::drain(context, args),
+        Command::Undrain(args) => drain::undrain(context, args),
         Command::Decap(args) => decap::run(context, args),
         Command::History(args) => history::run(context, args),
         Command::Show(args) => show::run(context, args),

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::args::StatusArgs;
 use super::render::{fitted, time};
 use super::{CliError, Context, client, evidence_view, node, out};
-use crate::agent::wire::AgentStatus;
+use crate::agent::wire::{AgentStatus, DrainLine};
 use crate::exit::ExitCode;
 use crate::kernel::maps::Maps;
 use crate::kernel::pins::Pins;
@@ -19,6 +19,8 @@ const WARNING: &str = "warning     ";
 const TRAFFIC: &str = "traffic     ";
 /// How the line of an alert begins.
 const ALERT: &str = "alert       ";
+/// How the line of a drained backend begins.
+const DRAINED: &str = "drained     ";
 
 /// Reads the kernel, then asks the agent, if there is one.
 pub fn run(context: &Context, _args: &StatusArgs) -> Result<ExitCode, CliError> {
@@ -48,8 +50,9 @@ pub fn run(context: &Context, _args: &StatusArgs) -> Result<ExitCode, CliError> 
 
 /// Tables stay as they are; a warning is broken like a sentence.
 fn row(line: &str, terminal: bool) -> String {
-    let terminal = terminal && (line.starts_with(WARNING) || line.starts_with(ALERT));
-    format!("{}\n", fitted(line, &[WARNING, ALERT], terminal))
+    let marks = [WARNING, ALERT, DRAINED];
+    let terminal = terminal && marks.iter().any(|mark| line.starts_with(mark));
+    format!("{}\n", fitted(line, &marks, terminal))
 }
 
 // Writing to a String can't fail, here and below.
@@ -103,6 +106,9 @@ fn text(kernel: &KernelOut, agent: Option<&AgentStatus>, interfaces: &[String]) 
             for warning in &agent.warnings {
                 let _ = writeln!(text, "{WARNING}{warning}");
             }
+            for drain in &agent.drains {
+                let _ = writeln!(text, "{DRAINED}{}", drained(drain));
+            }
             for alert in &agent.alerts {
                 let since = time(alert.since);
                 let _ = writeln!(text, "{ALERT}{} (since {since})", alert.text);
@@ -133,6 +139,23 @@ fn text(kernel: &KernelOut, agent: Option<&AgentStatus>, interfaces: &[String]) 
     }
     reasons(&mut text, kernel);
     text
+}
+
+fn drained(drain: &DrainLine) -> String {
+    let why = drain
+        .why
+        .as_ref()
+        .map_or_else(String::new, |why| format!(": {why}"));
+    let flows = match drain.flows {
+        None => "in no slot".to_owned(),
+        Some(1) => "1 flow left".to_owned(),
+        Some(flows) => format!("{flows} flows left"),
+    };
+    let (pool, backend, by) = (&drain.pool, &drain.backend, &drain.by);
+    format!(
+        "{pool}/{backend} by {by} since {}{why}; {flows}",
+        time(drain.since)
+    )
 }
 
 fn slot(text: &mut String, what: &str, slot: &SlotOut) {

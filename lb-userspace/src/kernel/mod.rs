@@ -5,6 +5,7 @@
 pub mod attach;
 mod counters;
 pub mod error;
+pub mod flows;
 pub mod guard;
 pub mod image;
 pub mod inspect;

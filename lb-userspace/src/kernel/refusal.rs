@@ -118,6 +118,14 @@ fn sentence(refusal: Refusal, d: &[u64; 7]) -> String {
             d[2],
             percent(d[3])
         ),
+        Refusal::TooFewLeft => format!(
+            "{} of the pool's {} backends take no new flows already; at least {} must stay, and no more \
+             than {} may be out (K10)",
+            d[1],
+            d[2],
+            d[3].max(1),
+            percent(d[4])
+        ),
         Refusal::NoPolicy => "no policy has been set; start `lbguard agent`".to_owned(),
         Refusal::SharedNumber => format!("two VIPs have number {} (K3)", d[0]),
         Refusal::NoEvidence => "the trial's flows are not followed: it has one step".to_owned(),

@@ -17,6 +17,7 @@ mod forwarded;
 mod icmp;
 mod judged;
 mod passed;
+mod states;
 mod trials;
 mod watching;
 mod world;

@@ -113,8 +113,8 @@ impl<'a> Model<'a> {
         Ok((frame, expected))
     }
 
-    /// The backend that the table gives a flow: as it was meant, and as it is now (health and next
-    /// hop are no part of a generation).
+    /// The backend that the table gives a flow: as it was meant, and as it is now (health, drains and
+    /// next hop are no part of a generation).
     fn choose(
         &self,
         kernel: &Kernel,
@@ -124,18 +124,24 @@ impl<'a> Model<'a> {
         let pool = self.pools.get(&vip.entry.pool)?;
         let size = u32::try_from(pool.table.entries.len()).ok()?;
         let mut hash = hash::flow(kernel.node.fleet_key, key);
+        let mut spare: Option<(&'a MemberImage, Member)> = None;
         for _ in 0..TRIES {
             let entry = usize::try_from(hash::entry(hash, size)).ok()?;
             let number = pool.table.entries.get(entry).copied().unwrap_or(0);
             let id = pool.entry.member_base.saturating_add(u32::from(number));
             let found = self.members.get(&id).copied().zip(kernel.maps.member(id));
-            let up = |there: &Member| number != 0 && there.state == member_state::UP;
-            if let Some(found) = found.filter(|(_, there)| up(there)) {
-                return Some(found);
+            if let Some(found) = found.filter(|_| number != 0) {
+                if found.1.takes(hash) {
+                    return Some(found);
+                }
+                let up = found.1.state == member_state::UP;
+                if found.1.spare() && (spare.is_none() || up) {
+                    spare = Some(found);
+                }
             }
             hash = hash::finish(hash.wrapping_add(1));
         }
-        None
+        spare
     }
 }
 

@@ -137,6 +137,8 @@ kinds! {
     Freeze = "freeze",
     /// A tripped breaker was acknowledged.
     Ack = "ack",
+    /// A backend was drained by command, or taken back; body: `pool`, `backend`, `on`.
+    Drain = "drain",
     /// The policy in the kernel was set; body: its digest.
     Policy = "policy",
     /// Something odd about the traffic between changes begins or ends; body: `alert`, `about`,

@@ -26,7 +26,6 @@ const NS_PER_MS: u64 = 1_000_000;
 
 /// One tick's work on the watched VIPs.
 struct Round {
-    state: *mut BreakerState,
     /// Bin to note, and bin to judge.
     note: u32,
     judge: u32,
@@ -62,7 +61,6 @@ pub fn judge(record: &ControlRecord, now: u64) -> u32 {
     let judge = held.next_bin;
     let known = held.noted & 1 << (judge as u32 & 31) != 0;
     let mut round = Round {
-        state,
         note: note as u32 & 31,
         judge: judge as u32 & 31,
         judging: u32::from(judge < mature && known),
@@ -86,8 +84,8 @@ extern "C" fn watch(turn: u32, round: *mut Round) -> i64 {
     let Some(watched) = WATCH_LIST.get_ptr_mut(turn) else {
         return 1;
     };
-    // SAFETY: map elements; the timer holds the lock.
-    let (watched, state) = unsafe { (&mut *watched, &*round.state) };
+    // SAFETY: a map element; the timer holds the lock.
+    let watched = unsafe { &mut *watched };
     let mut sum = Sum {
         vip: watched.vip,
         note: round.note,
@@ -96,7 +94,7 @@ extern "C" fn watch(turn: u32, round: *mut Round) -> i64 {
         judged: [0; 4],
     };
     let _ = walk(MOST_CPUS, add_cpu, &mut sum);
-    if round.judging != 0 && step(state, watched, &sum) {
+    if round.judging != 0 && step(turn, watched, &sum) {
         round.tripped = watched.vip.wrapping_add(1);
         return 1;
     }
@@ -104,21 +102,31 @@ extern "C" fn watch(turn: u32, round: *mut Round) -> i64 {
     0
 }
 
+/// Handshakes of the bin since it began, started in the upper half and completed in the lower.
 #[inline(always)]
-fn step(state: &BreakerState, watched: &mut Watched, sum: &Sum) -> bool {
+fn step(turn: u32, watched: &Watched, sum: &Sum) -> bool {
     let before = watched.noted[sum.judge as usize & (BINS - 1)];
-    let [started, completed, started_new, completed_new] = sum.judged;
-    let tally = Tally::of(
-        (
-            started_new.wrapping_sub(before[2]),
-            completed_new.wrapping_sub(before[3]),
-        ),
-        (
-            started.wrapping_sub(before[0]),
-            completed.wrapping_sub(before[1]),
-        ),
-    );
-    state.breaker.step(&mut watched.sums, &tally)
+    let risen = |arm: usize| {
+        let started = sum.judged[arm].wrapping_sub(before[arm]);
+        let completed = sum.judged[arm + 1].wrapping_sub(before[arm + 1]);
+        u64::from(started) << 32 | u64::from(completed)
+    };
+    step_watched(turn, risen(2), risen(0)) != 0
+}
+
+/// Adds a bin to the sums of a watched VIP; whether they trip. A global function of numbers, so that the
+/// verifier checks it once and not for every way that a sum can have come about.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn step_watched(turn: u32, new: u64, control: u64) -> u32 {
+    let (Some(watched), Some(state)) = (WATCH_LIST.get_ptr_mut(turn), BREAKER.get_ptr(0)) else {
+        return 0;
+    };
+    let pair = |risen: u64| ((risen >> 32) as u32, risen as u32);
+    let tally = Tally::of(pair(new), pair(control));
+    // SAFETY: map elements; the timer holds the lock.
+    let (watched, state) = unsafe { (&mut *watched, &*state) };
+    u32::from(state.breaker.step(&mut watched.sums, &tally))
 }
 
 extern "C" fn add_cpu(cpu: u32, sum: *mut Sum) -> i64 {

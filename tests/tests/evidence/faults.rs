@@ -44,21 +44,29 @@ enum Traffic {
 }
 
 const GOOD: Option<&[Place]> = Some(&[Place::Good, Place::Good2]);
-const SECOND: Duration = Duration::from_secs(1);
+/// Three packets from three of eight clients, at ten new-arm flows a second: 0.35 s in the mean, 1.2 s in
+/// 99 of 100, and the kernel looks every 100 ms.
+const HARD: Duration = Duration::from_millis(1_500);
 
 const FAULTS: [Fault; 18] = [
-    v4(
-        "wrong address on the link, nobody there",
-        &[Place::Nobody],
-        &["breaker: S8", "S1", "breaker: S1"],
-        1,
-    ),
-    v4(
-        "wrong address on the link, another host",
-        &[Place::Stranger],
-        &["breaker: S7"],
-        1,
-    ),
+    Fault {
+        within: HARD,
+        ..v4(
+            "wrong address on the link, nobody there",
+            &[Place::Nobody],
+            &["breaker: S8", "S1", "breaker: S1"],
+            1,
+        )
+    },
+    Fault {
+        within: HARD,
+        ..v4(
+            "wrong address on the link, another host",
+            &[Place::Stranger],
+            &["breaker: S7"],
+            1,
+        )
+    },
     v4(
         "wrong address, no route to it",
         &[Place::Nowhere],
@@ -96,19 +104,22 @@ const FAULTS: [Fault; 18] = [
         &["S1", "breaker: S1", "S2", "S12"],
         10,
     ),
-    v4(
-        "backend does not decapsulate",
-        &[Place::NoDecap],
-        &["breaker: S7"],
-        1,
-    ),
+    Fault {
+        within: HARD,
+        ..v4(
+            "backend does not decapsulate",
+            &[Place::NoDecap],
+            &["breaker: S7"],
+            1,
+        )
+    },
     Fault {
         name: "the same, IPv6",
         pools: [GOOD, Some(&[Place::NoDecap])],
         traffic: Traffic::V6,
         by: &["breaker: S7"],
         at: "",
-        within: SECOND,
+        within: HARD,
     },
     v4(
         "outer source refused by the backend",
@@ -148,7 +159,7 @@ const FAULTS: [Fault; 18] = [
         traffic: Traffic::V4,
         by: &["breaker: S9"],
         at: "",
-        within: SECOND,
+        within: HARD,
     },
     Fault {
         traffic: Traffic::Page,

@@ -9,6 +9,7 @@ use lb_common::probe::Probe;
 use lb_common::slot::VipEntry;
 
 use crate::control::{self, View};
+use crate::maps::PACKETS;
 use crate::packet::XdpFrame;
 use crate::pick::{self, Choice};
 use crate::probe::Asked;
@@ -44,9 +45,11 @@ impl Outcome {
 #[inline(always)]
 pub fn run(ctx: &XdpContext) -> u32 {
     let asked = probe::asked(ctx);
-    let mut packet = Packet::EMPTY;
-    let outcome = match parse(&XdpFrame::new(ctx), &mut packet) {
-        Ok(kind) => handle(ctx, kind, &packet, asked),
+    let Some(packet) = at_hand(asked.is_some()) else {
+        return xdp_action::XDP_PASS;
+    };
+    let outcome = match parse(&XdpFrame::new(ctx), packet) {
+        Ok(kind) => handle(ctx, kind, packet, asked),
         Err(skip) => Outcome::of(skipped(skip), 0),
     };
     count::reason(count::set(outcome.slot, asked.is_some()), outcome.reason);
@@ -56,6 +59,21 @@ pub fn run(ctx: &XdpContext) -> u32 {
         samples::note(ctx, outcome.reason, outcome.slot);
     }
     action(&outcome)
+}
+
+/// The place of the packet at hand, empty.
+///
+/// In a map and not on the stack, so that the verifier forgets what parsing has found out: it walks
+/// what follows once, and not for each kind of packet. Test runs have a place of their own, since older
+/// kernels let packets interrupt them.
+#[inline(always)]
+fn at_hand(probed: bool) -> Option<&'static mut Packet> {
+    let packet = PACKETS.get_ptr_mut(u32::from(probed))?;
+    // SAFETY: this CPU's copy of a map element, and nothing else on this CPU holds it.
+    unsafe {
+        packet.write(Packet::EMPTY);
+        Some(&mut *packet)
+    }
 }
 
 #[inline(always)]

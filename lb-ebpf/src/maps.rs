@@ -12,6 +12,7 @@ use lb_common::control::{Control, ControlRecord, RECORDS};
 use lb_common::counter::{MemberCounters, Reasons, VipCounters};
 use lb_common::evidence::{Evidence, MemberEvidence};
 use lb_common::flow::Bucket;
+use lb_common::packet::Packet;
 use lb_common::policy::{HardEvents, Policy};
 use lb_common::sample::{SAMPLES as KEPT, Sample};
 use lb_common::slot::{
@@ -112,6 +113,9 @@ pub static SAMPLED: Array<u64, 1> = Array::new();
 /// What a CPU may still sample.
 #[btf_map]
 pub static SAMPLE_ALLOWANCES: PerCpuArray<SampleAllowance, 1> = PerCpuArray::new();
+/// The packet at hand: one that came by an interface, and one of a test run.
+#[btf_map]
+pub static PACKETS: PerCpuArray<Packet, 2> = PerCpuArray::new();
 /// What a CPU may still answer.
 #[btf_map]
 pub static ALLOWANCES: PerCpuArray<Allowance, 1> = PerCpuArray::new();

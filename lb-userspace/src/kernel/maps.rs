@@ -19,7 +19,7 @@ use super::pins::Pins;
 use crate::sys::MappedArray;
 
 /// Every map of the object but the timer's, all frozen.
-pub const FROZEN: [&str; 31] = [
+pub const FROZEN: [&str; 32] = [
     "CONTROL",
     "POLICY",
     "HARD_EVENTS",
@@ -49,6 +49,7 @@ pub const FROZEN: [&str; 31] = [
     "SAMPLES",
     "SAMPLED",
     "SAMPLE_ALLOWANCES",
+    "PACKETS",
     "ALLOWANCES",
     "TALLIES",
 ];

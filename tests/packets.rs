@@ -59,6 +59,13 @@ impl Talk {
         self
     }
 
+    /// The same from another host.
+    #[must_use]
+    pub const fn sender_address(mut self, address: IpAddr) -> Self {
+        self.from.set_ip(address);
+        self
+    }
+
     /// The same to another port.
     #[must_use]
     pub const fn receiver_port(mut self, port: u16) -> Self {
@@ -245,6 +252,37 @@ pub fn tcp_segment(talk: Talk, flags: Flags, payload: &[u8]) -> Vec<u8> {
         _ => panic!("{talk:?} is of two families"),
     };
     [&header.to_bytes(), payload].concat()
+}
+
+/// What a host answers to a segment of a connection that it does not know, from sequence number
+/// `seq`; with an acknowledgement number if there is one.
+pub fn reset(talk: Talk, seq: u32, ack: Option<u32>) -> Vec<u8> {
+    let mut header = TcpHeader::new(talk.from.port(), talk.to.port(), seq, 0);
+    header.rst = true;
+    header.ack = ack.is_some();
+    header.acknowledgment_number = ack.unwrap_or(0);
+    header.checksum = match (talk.from.ip(), talk.to.ip()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => header
+            .calc_checksum_ipv4_raw(from.octets(), to.octets(), &[])
+            .unwrap(),
+        (IpAddr::V6(from), IpAddr::V6(to)) => header
+            .calc_checksum_ipv6_raw(from.octets(), to.octets(), &[])
+            .unwrap(),
+        _ => panic!("{talk:?} is of two families"),
+    };
+    let outer = Ip {
+        ttl: 64,
+        id: 0,
+        flow_label: 0,
+        ..Ip::default()
+    };
+    frame(&ip(
+        &outer,
+        talk.from.ip(),
+        talk.to.ip(),
+        6,
+        &header.to_bytes(),
+    ))
 }
 
 /// A UDP datagram as an IP payload.

@@ -92,6 +92,8 @@ reasons! {
     Broken = 20, "broken", Drop;
     /// An ICMP error about a packet that we tunnelled to a backend.
     TunnelError = 21, "tunnel-error", Pass;
+    /// A segment of a flow whose backend is down, of a pool that resets such flows: answered so.
+    FlowReset = 22, "flow-reset", Reply;
 }
 
 /// Reasons there is room for.

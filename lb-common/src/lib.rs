@@ -32,7 +32,9 @@ pub mod parse;
 mod pod;
 pub mod policy;
 pub mod probe;
+pub mod reset;
 pub mod sample;
+pub mod scheme;
 pub mod slot;
 pub mod track;
 pub mod tunnel_error;
@@ -40,7 +42,7 @@ pub mod wire;
 
 /// Number of the layout of maps and programs, part of the path of the pins. Raise it with every
 /// change of a type in [`slot`], [`control`], [`counter`], [`flow`] or of a map's name.
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;
 
 /// Bits of a member id.
 pub const MEMBER_BITS: u32 = 18;

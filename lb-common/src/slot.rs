@@ -114,8 +114,61 @@ pub struct VipEntry {
     pub sealed_ppm: u32,
     /// See [`forward_mode`].
     pub forward: u8,
+    /// See [`vip_flag`].
+    pub flags: u8,
+    /// Flags that the VIP had in ACTIVE when the slot was sealed: flows from then may still be
+    /// remembered under the key that these give them.
+    pub formerly: u8,
+    /// Steps of the flow table's age after which a flow counts as forgotten; 0 = never.
+    pub idle: u8,
+    /// See [`on_dead`].
+    pub on_dead: u8,
+    /// Bytes of the server id in a QUIC-LB connection id; 0 = ids say themselves how they are made.
+    pub quic_bytes: u8,
+    /// Largest IP packet towards the backends, outer header included; 0 = the next hop's.
+    pub mtu: u16,
+    /// First line of the index of QUIC server ids.
+    pub ids_start: u32,
+    /// Lines of it; 0 = none.
+    pub ids_lines: u32,
     /// Zero.
-    pub reserved: [u8; 19],
+    pub reserved: u32,
+}
+
+/// Bits of [`VipEntry::flags`].
+pub mod vip_flag {
+    /// All flows of a client are one, whatever their ports.
+    pub const CLIENT_AFFINITY: u8 = 1;
+    /// The flow table is neither read nor written.
+    pub const STATELESS: u8 = 2;
+    /// The entry of the lookup table is chosen by the destination port alone.
+    pub const HASH_DPORT: u8 = 4;
+    /// Packets follow the server id in their QUIC connection id.
+    pub const QUIC: u8 = 8;
+}
+
+/// What becomes of the flows of a backend that is down.
+pub mod on_dead {
+    /// They go to another backend.
+    pub const MOVE: u8 = 0;
+    /// They stay.
+    pub const KEEP: u8 = 1;
+    /// TCP clients get a reset; other flows go to another backend.
+    pub const RESET: u8 = 2;
+}
+
+impl VipEntry {
+    /// Whether every flow is remembered by itself, for as long as there is room.
+    #[inline(always)]
+    pub const fn is_plain(&self) -> bool {
+        (self.flags | self.formerly | self.idle) == 0
+    }
+
+    /// Whether it has a flag.
+    #[inline(always)]
+    pub const fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
 }
 
 /// Forwarding modes.
@@ -124,6 +177,8 @@ pub mod forward_mode {
     pub const L2: u8 = 1;
     /// IP in IP, outer family as the backend's address.
     pub const IPIP: u8 = 2;
+    /// IP in UDP: generic UDP encapsulation, variant 1.
+    pub const GUE: u8 = 3;
 }
 
 /// A pool in one slot.
@@ -156,8 +211,18 @@ pub struct PoolEntry {
     pub compared_with: u32,
     /// Last comparison: entries that differ.
     pub compared_moved: u32,
+    /// See [`on_dead`].
+    pub on_dead: u8,
+    /// See [`VipEntry::idle`].
+    pub idle: u8,
+    /// See [`VipEntry::mtu`].
+    pub mtu: u16,
+    /// Table that indexes QUIC server ids; 0 = none.
+    pub ids_table: u32,
+    /// See [`VipEntry::quic_bytes`].
+    pub quic_bytes: u8,
     /// Zero.
-    pub reserved: u32,
+    pub reserved: [u8; 11],
 }
 
 /// States of a member, [`Member::state`].
@@ -367,7 +432,7 @@ pub struct Node {
 const _: () = assert!(size_of::<Node>() == 88);
 const _: () = assert!(size_of::<SlotHeader>() == 120);
 const _: () = assert!(size_of::<VipEntry>() == 64);
-const _: () = assert!(size_of::<PoolEntry>() == 48);
+const _: () = assert!(size_of::<PoolEntry>() == 64);
 const _: () = assert!(size_of::<Member>() == 64);
 const _: () = assert!(size_of::<TableHeader>() == 32);
 const _: () = assert!(size_of::<NextHop>() == 32);

@@ -195,6 +195,33 @@ pub struct TcpStart {
     pub flags: u8,
 }
 
+/// Bytes of a TCP header without options.
+pub const TCP_LEN: usize = 20;
+
+/// TCP header without options (RFC 9293, 3.1).
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Tcp {
+    /// Ports.
+    pub ports: Ports,
+    /// Sequence number.
+    pub sequence: U32,
+    /// Acknowledgement number.
+    pub acknowledgement: U32,
+    /// Data offset in the high nibble.
+    pub data_offset: u8,
+    /// Flags, see [`tcp_flags`].
+    pub flags: u8,
+    /// Bytes that the sender takes.
+    pub window: U16,
+    /// Checksum, as it lies in the packet.
+    pub checksum: [u8; 2],
+    /// Urgent pointer.
+    pub urgent: U16,
+}
+
+const _: () = assert!(size_of::<Tcp>() == TCP_LEN);
+
 /// Bits of [`TcpStart::flags`].
 pub mod tcp_flags {
     /// No more data from the sender.

@@ -25,6 +25,8 @@ pub struct View {
     pub share: u32,
     /// Salt of the arms.
     pub salt: u64,
+    /// Generation in ACTIVE.
+    pub generation: u64,
     /// Short id of the change on trial, 0 without.
     pub change: u32,
     /// Whether the trial's flows are followed and counted.
@@ -51,17 +53,11 @@ impl View {
         self.mask != Self::NOBODY
     }
 
-    /// Whether a new flow with this hash belongs to the new arm.
+    /// Whether a flow with this hash belongs to the new arm, which has this share.
     #[inline(always)]
-    pub fn takes(&self, flow_hash: u64) -> bool {
-        let draw = hash::finish(flow_hash ^ self.salt) >> 48;
-        (draw as u32) < self.share
-    }
-
-    /// Whether a new flow with this hash is followed, if any is.
-    #[inline(always)]
-    pub const fn samples(&self, flow_hash: u64) -> bool {
-        flow_hash as u32 & self.mask == 0
+    pub const fn draws(flow_hash: u64, salt: u64, share: u32) -> bool {
+        let draw = hash::finish(flow_hash ^ salt) >> 48;
+        (draw as u32) < share
     }
 }
 
@@ -137,6 +133,7 @@ fn of_record(record: &ControlRecord, age: u32) -> View {
         trial,
         share: record.share,
         salt: record.salt,
+        generation: record.active_generation,
         change: if trial { u32::from(record.change) } else { 0 },
         removes: trial && record.removes != 0,
         age,

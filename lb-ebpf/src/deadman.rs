@@ -10,7 +10,7 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use aya_ebpf::helpers::generated::{bpf_timer_init, bpf_timer_set_callback, bpf_timer_start};
 use lb_common::control::{Cause, ControlRecord, control_flag};
-use lb_common::flow::{AGE_NS_SHIFT, AGES};
+use lb_common::flow::age_at;
 use lb_common::invariant::trips;
 
 use crate::breaker;
@@ -94,8 +94,7 @@ fn judge(now: u64) -> u64 {
     unsafe {
         (&raw mut (*control).ticked_ns).write_volatile(now);
         (*control).ticks = (*control).ticks.wrapping_add(1);
-        let age = (now >> AGE_NS_SHIFT) as u32 & (AGES - 1);
-        (&raw mut (*control).age).write_volatile(age);
+        (&raw mut (*control).age).write_volatile(age_at(now));
         let stale_after = control::jiffies().wrapping_add((*control).patience);
         (&raw mut (*control).stale_after).write_volatile(stale_after);
     }

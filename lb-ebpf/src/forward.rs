@@ -14,7 +14,7 @@ use crate::packet::XdpFrame;
 use crate::pick::{self, Choice};
 use crate::probe::Asked;
 use crate::rewrite::Sent;
-use crate::{count, icmp, probe, rewrite, samples, tracks, vips};
+use crate::{count, icmp, probe, reset, rewrite, samples, tracks, vips};
 
 /// What was decided about a packet, for the answer to a test run.
 #[derive(Clone, Copy)]
@@ -169,15 +169,19 @@ fn chosen(ctx: &XdpContext, view: &View, packet: &Packet, asked: Option<Asked>) 
         return outcome;
     };
     let set = count::set(choice.slot, asked.is_some());
+    if choice.reason == Reason::FlowReset {
+        outcome.reason = reset::reply(ctx, packet);
+        return outcome;
+    }
     let Some(member) = choice.member else {
         count::vip(set, vip.vip, |counters| counters.dropped += 1);
         return outcome;
     };
     // Between changes only what has a record: flows that are not sampled are not counted.
-    if flows && (view.evidence || choice.track.has_place()) {
+    if !choice.track.is_never() && (view.evidence || choice.track.has_place()) {
         tracks::note(ctx, view, packet, vip, &choice);
     }
-    let sent = rewrite::send(ctx, packet, member, choice.hash);
+    let sent = rewrite::send(ctx, packet, vip, member, choice.hash);
     count(set, packet, vip, &choice, &sent);
     outcome.reason = sent.reason;
     outcome.member = choice.member_id;

@@ -71,8 +71,9 @@ pub fn reply(ctx: &XdpContext, echo: &Packet) -> Reason {
     }
 }
 
+/// Sends a frame back to where it came from.
 #[inline(always)]
-fn turn_ethernet(ctx: &XdpContext) -> bool {
+pub fn turn_ethernet(ctx: &XdpContext) -> bool {
     let Some(ethernet) = XdpFrame::new(ctx).read::<Ethernet>(0) else {
         return false;
     };

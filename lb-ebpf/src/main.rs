@@ -35,6 +35,7 @@ mod maps;
 mod packet;
 mod pick;
 mod probe;
+mod reset;
 mod rewrite;
 mod samples;
 mod tracks;

@@ -2,9 +2,9 @@
 
 use lb_common::counter::Reason;
 use lb_common::flow::{Birth, Entry};
-use lb_common::hash;
 use lb_common::packet::{Packet, Role};
-use lb_common::slot::{CHUNK_ENTRIES, Member, VipEntry, member_state};
+use lb_common::slot::{CHUNK_ENTRIES, Member, VipEntry, member_state, on_dead, vip_flag};
+use lb_common::{hash, scheme};
 
 use crate::control::View;
 use crate::flows;
@@ -67,6 +67,26 @@ struct Arm {
     track: Found,
 }
 
+/// What the flow table knows of a packet's flow.
+struct Known {
+    /// Hash that it is remembered by.
+    hash: u64,
+    /// Its entry, or the empty one.
+    entry: Entry,
+    /// Whether the flow table is used at all.
+    flows: bool,
+    /// The VIP whose flags say what is remembered.
+    vip: &'static VipEntry,
+}
+
+impl Known {
+    /// Whether the flow is remembered.
+    #[inline(always)]
+    fn remembers(&self) -> bool {
+        self.flows && !self.vip.has(vip_flag::STATELESS)
+    }
+}
+
 /// Chooses the backend of a packet.
 #[inline(always)]
 pub fn pick(view: &View, packet: &Packet, flows: bool) -> Choice {
@@ -77,101 +97,218 @@ pub fn pick(view: &View, packet: &Packet, flows: bool) -> Choice {
         return Choice::none(Reason::NotVip, view.active);
     }
     let hash = hash::flow(TAG_KEY.load(), &packet.flow);
-    let found = if flows && packet.role != Role::Syn {
+    let entry = if flows && packet.role != Role::Syn {
         flows::find(hash)
     } else {
         Entry(0)
     };
-    let track = if view.follows() && flows {
-        track(view, packet, hash, found)
+    let control = vips::of_flow(view.active, &packet.flow);
+    // What remembers a flow is ACTIVE's to say until a trial is committed.
+    let first = match control {
+        None if view.trial => vips::of_flow(view.shadow, &packet.flow),
+        found => found,
+    };
+    let Some(first) = first else {
+        return Choice::none(Reason::NotVip, view.active);
+    };
+    let mut known = Known {
+        hash,
+        entry,
+        flows,
+        vip: first,
+    };
+    if !first.is_plain() {
+        recall(view, packet, &mut known);
+    }
+    let track = if !known.remembers() {
+        Found::NEVER
+    } else if view.follows() {
+        track(view, packet, hash, &mut known)
     } else {
         Found::NONE
     };
     let arm = if view.trial {
-        arm(view, packet, hash, found, track)
+        arm(view, packet, control.is_some(), &known, track)
     } else {
-        let vip = vips::of_flow(view.active, &packet.flow);
         Arm {
-            reason: Reason::NotVip,
+            reason: Reason::Forwarded,
             slot: view.active,
-            vip,
+            vip: control,
             new: false,
             track,
         }
     };
     match arm.vip {
         None => Choice::none(arm.reason, arm.slot),
-        Some(vip) => choose(view, packet, flows, hash, &arm, vip, found),
+        Some(vip) => choose(view, packet, hash, &arm, vip, &known),
     }
 }
 
-/// During a trial: a flow stays in the arm it began in; a TCP SYN or a UDP packet without an entry
-/// may enter the new one; other TCP belongs to control.
+/// What a VIP's flags and its pool's idle timeout make of what was found.
 #[inline(always)]
-fn arm(view: &View, packet: &Packet, hash: u64, found: Entry, track: Found) -> Arm {
-    let new = if !found.is_empty() {
-        found.birth().is_new_in(view.change)
-    } else if packet.role == Role::Syn && view.evidence {
-        track.has_place() && view.takes(hash)
-    } else if matches!(packet.role, Role::Syn | Role::Datagram) {
-        view.takes(hash)
+fn recall(view: &View, packet: &Packet, known: &mut Known) {
+    let vip = known.vip;
+    let client = hash::flow(TAG_KEY.load(), &scheme::client(&packet.flow, vip.port));
+    let flags = u32::from(vip.flags) | u32::from(vip.formerly) << 8;
+    let shape = flags
+        | u32::from(vip.idle) << 16
+        | (view.age & 0x3f) << 24
+        | u32::from(packet.role == Role::Syn) << 30
+        | u32::from(known.flows) << 31;
+    let own = known.hash;
+    let entry = Entry(recollect(own, client, known.entry.0, shape));
+    let of_client = if entry.is_empty() {
+        vip.has(vip_flag::CLIENT_AFFINITY)
+    } else {
+        !entry.matches(own)
+    };
+    known.entry = entry;
+    if of_client {
+        known.hash = client;
+    }
+}
+
+/// The entry that a flow goes by, under the VIP's flags: `own` and `client` are the hashes of the
+/// flow and of its client, `entry` is what was found under the first.
+///
+/// A global function of numbers, so that the verifier checks it once.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn recollect(own: u64, client: u64, entry: u64, shape: u32) -> u64 {
+    let (flags, formerly, idle) = (shape as u8, (shape >> 8) as u8, shape >> 16 & 0xff);
+    let (age, is_syn, flows) = (
+        shape >> 24 & 0x3f,
+        shape & 1 << 30 != 0,
+        shape & 1 << 31 != 0,
+    );
+    if flags & vip_flag::STATELESS != 0 || !flows {
+        return 0;
+    }
+    let mut entry = Entry(entry);
+    if flags & vip_flag::CLIENT_AFFINITY != 0 {
+        if is_syn {
+            // The client's now, whatever was remembered of an earlier connection from this port.
+            flows::forget(own);
+        }
+        // A connection from before the VIP had the flag has an entry of its own.
+        if entry.is_empty() {
+            entry = flows::find(client);
+        }
+    } else if formerly & vip_flag::CLIENT_AFFINITY != 0 && entry.is_empty() && !is_syn {
+        // One from when it had the flag goes where its client went.
+        entry = flows::find(client);
+    }
+    if idle != 0 && entry.idle(age) > idle {
+        return 0;
+    }
+    entry.0
+}
+
+/// During a trial: a flow stays in the arm it began in; a TCP SYN or a UDP packet without an entry
+/// may enter the new one; other TCP belongs to control. Where nothing is remembered, each packet is
+/// drawn anew, and steadily.
+#[inline(always)]
+fn arm(view: &View, packet: &Packet, in_control: bool, known: &Known, track: Found) -> Arm {
+    let of = |reason, slot, vip, new| Arm {
+        reason,
+        slot,
+        vip,
+        new,
+        track,
+    };
+    let first = known.vip;
+    // A VIP that only SHADOW has sends all its flows there.
+    if !in_control {
+        return of(Reason::Forwarded, view.shadow, Some(first), true);
+    }
+    let stateless = first.has(vip_flag::STATELESS);
+    let salt = if stateless {
+        scheme::steady_salt(view.generation, view.change)
+    } else {
+        view.salt
+    };
+    let shape = view.share
+        | (packet.role as u32) << 20
+        | view.change << 24
+        | u32::from(view.evidence) << 28
+        | u32::from(stateless) << 29;
+    let new = draw(known.hash, known.entry.0, track.0, salt, shape) != 0;
+    if !new {
+        return of(Reason::Forwarded, view.active, Some(first), false);
+    }
+    let vip = vips::of_flow(view.shadow, &packet.flow);
+    of(Reason::Tombstone, view.shadow, vip, true)
+}
+
+/// Whether a packet belongs to the new arm: its flow's hash, entry and record, the salt of its draw,
+/// and how things are. A global function of numbers, so that the verifier checks it once.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn draw(hash: u64, entry: u64, track: u64, salt: u64, shape: u32) -> u32 {
+    let (entry, track) = (Entry(entry), Found(track));
+    let role = |role: Role| shape >> 20 & 0xf == role as u32;
+    let (evidence, stateless) = (shape & 1 << 28 != 0, shape & 1 << 29 != 0);
+    let drawn = View::draws(hash, salt, shape & 0x1_ffff);
+    let new = if stateless {
+        drawn
+    } else if !entry.is_empty() {
+        entry.birth().is_new_in(shape >> 24 & 0xf)
+    } else if role(Role::Syn) && evidence {
+        track.has_place() && drawn
+    } else if role(Role::Syn) || role(Role::Datagram) {
+        drawn
     } else {
         track.is_new()
     };
-    let (own, other) = if new {
-        (view.shadow, view.active)
-    } else {
-        (view.active, view.shadow)
-    };
-    let vip = vips::of_flow(own, &packet.flow);
-    if vip.is_some() {
-        return Arm {
-            reason: Reason::Forwarded,
-            slot: own,
-            vip,
-            new,
-            track,
-        };
-    }
-    let theirs = vips::of_flow(other, &packet.flow);
-    if new {
-        let reason = if theirs.is_some() {
-            Reason::Tombstone
-        } else {
-            Reason::NotVip
-        };
-        return Arm {
-            reason,
-            slot: own,
-            vip: None,
-            new,
-            track,
-        };
-    }
-    // A VIP that only SHADOW has sends all its flows there.
-    Arm {
-        reason: Reason::NotVip,
-        slot: other,
-        vip: theirs,
-        new: true,
-        track,
-    }
+    u32::from(new)
 }
 
 /// The record of a flow that is followed. Flows from before the trial have none, and their entries
 /// say so; between changes only entries of followed flows say that they are.
 #[inline(always)]
-fn track(view: &View, packet: &Packet, hash: u64, found: Entry) -> Found {
-    let followed = if view.evidence {
-        found.is_empty() || found.birth().change() == view.change
-    } else {
-        found.birth() == Birth::WATCHED
-    };
-    match packet.role {
-        Role::Syn if view.samples(hash) => tracks::syn(hash, view),
-        Role::Segment | Role::Reset if followed => tracks::find(hash, view.change),
-        _ => Found::NONE,
+fn track(view: &View, packet: &Packet, hash: u64, known: &mut Known) -> Found {
+    let shape = packet.role as u32
+        | view.change << 4
+        | (view.stage & 0xff) << 8
+        | u32::from(view.evidence) << 16;
+    let found = Found(follow(hash, known.entry.0, shape, view.mask));
+    if view.evidence && !known.vip.is_plain() {
+        // A SYN that comes again is free to go to control, and its client with it.
+        known.entry.0 &= found.unless_retried();
     }
+    found
+}
+
+/// [`track`], as a global function of numbers.
+///
+/// Of a client whose flows are one only the first is a draw, so only that is followed.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn follow(hash: u64, entry: u64, shape: u32, mask: u32) -> u64 {
+    let entry = Entry(entry);
+    let role = |role: Role| shape & 0xf == role as u32;
+    let (change, stage, evidence) = (shape >> 4 & 0xf, shape >> 8 & 0xff, shape & 1 << 16 != 0);
+    if role(Role::Syn) {
+        if hash as u32 & mask != 0 {
+            return 0;
+        }
+        let place = tracks::seek_syn(hash, change, stage);
+        let retried = evidence && Found(place).is_retried();
+        return if entry.is_empty() || retried {
+            place
+        } else {
+            0
+        };
+    }
+    let followed = if evidence {
+        entry.is_empty() || entry.birth().change() == change
+    } else {
+        entry.birth() == Birth::WATCHED
+    };
+    if followed && (role(Role::Segment) || role(Role::Reset)) {
+        return tracks::seek_track(hash, change);
+    }
+    0
 }
 
 /// Follows the flow table where it still holds, else asks the lookup table.
@@ -179,11 +316,10 @@ fn track(view: &View, packet: &Packet, hash: u64, found: Entry) -> Found {
 fn choose(
     view: &View,
     packet: &Packet,
-    flows: bool,
     hash: u64,
     arm: &Arm,
     vip: &'static VipEntry,
-    found: Entry,
+    known: &Known,
 ) -> Choice {
     let chosen = Choice {
         reason: Reason::Forwarded,
@@ -193,81 +329,152 @@ fn choose(
         track: arm.track,
         ..Choice::none(Reason::Forwarded, arm.slot)
     };
-    let member_id = if found.is_empty() {
+    let found = known.entry;
+    let remembered = if found.is_empty() {
         arm.track.member()
     } else {
         found.member()
     };
-    if member_id != 0
-        && let Some(member) = MEMBERS.get(member_id)
-        && follows(member, arm.slot, vip)
-    {
-        if !found.is_empty() {
-            flows::touch(hash, found, view.age);
-        } else if packet.role == Role::Segment {
-            // The first packet after the handshake pins the flow to where the SYN went.
-            flows::insert(hash, member_id, view.age, birth(view, arm).0);
-        }
+    let is_segment = packet.role == Role::Segment;
+    let shape = arm.slot
+        | u32::from(is_segment) << 4
+        | u32::from(vip.on_dead) << 8
+        | u32::from(vip.pool) << 16;
+    let standing = standing(remembered, shape);
+    if standing == RESETS {
+        flows::forget(known.hash);
         return Choice {
-            member_id,
-            member: Some(member),
-            followed: true,
+            reason: Reason::FlowReset,
             ..chosen
         };
     }
-    let (member_id, member) = look_up(vip, packet);
-    if member.is_none() {
+    let followed = standing == STANDS;
+    let member_id = if followed {
+        remembered
+    } else {
+        look_up(vip, packet)
+    };
+    let Some(member) = MEMBERS.get(member_id).filter(|_| member_id != 0) else {
         return Choice {
             reason: Reason::NoBackend,
             ..chosen
         };
-    }
-    // While a change is unproven, a SYN that comes again must be free to go to control.
-    let unpinned = packet.role == Role::Syn && view.evidence && arm.new;
-    let remembered =
-        flows && !unpinned && matches!(packet.role, Role::Syn | Role::Segment | Role::Datagram);
-    if remembered {
-        flows::insert(hash, member_id, view.age, birth(view, arm).0);
-    } else if unpinned && flows {
-        // An earlier connection from the same port may be remembered still.
-        flows::forget(hash);
-    }
+    };
+    let inserted = note(view, packet, hash, arm, known, (member_id, followed));
     Choice {
         member_id,
-        member,
-        remembered,
+        member: Some(member),
+        followed,
+        remembered: inserted,
         ..chosen
     }
 }
 
-/// Where a new flow is born. Only with evidence is control's part of a trial told from the rest.
+/// Notes in the flow table where a flow goes; whether it was written down anew.
 #[inline(always)]
-fn birth(view: &View, arm: &Arm) -> Birth {
-    if arm.new || view.evidence {
-        Birth::in_arm(view.change, arm.new)
-    } else if arm.track.has_place() {
+fn note(
+    view: &View,
+    packet: &Packet,
+    hash: u64,
+    arm: &Arm,
+    known: &Known,
+    (member_id, followed): (u32, bool),
+) -> bool {
+    // Reading stays reading: a flow's age is written once per step.
+    if followed && known.entry.age() == view.age && !known.entry.is_empty() {
+        return false;
+    }
+    let shape = packet.role as u32
+        | view.change << 4
+        | u32::from(known.vip.flags) << 8
+        | view.age << 16
+        | u32::from(followed) << 24
+        | u32::from(arm.new) << 25
+        | u32::from(view.evidence) << 26
+        | u32::from(arm.track.has_place()) << 27
+        | u32::from(known.remembers()) << 28;
+    keep(hash, known.hash, known.entry.0, member_id, shape) != 0
+}
+
+/// [`note`], as a global function of numbers, so that the verifier checks it once: the flow's own
+/// hash and the one that it is remembered by, its entry, where it goes, and how it is meant.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn keep(own: u64, key: u64, entry: u64, member: u32, shape: u32) -> u32 {
+    let is = |bit: u32| shape >> bit & 1 != 0;
+    let role = |role: Role| shape & 0xf == role as u32;
+    let (change, age, flags) = (shape >> 4 & 0xf, shape >> 16 & 0x3f, (shape >> 8) as u8);
+    let (followed, new, evidence, has_place, remembers) = (is(24), is(25), is(26), is(27), is(28));
+    let entry = Entry(entry);
+    if followed && !entry.is_empty() {
+        flows::touch(key, entry, age);
+        return 0;
+    }
+    if !remembers {
+        return 0;
+    }
+    // While a change is unproven, a SYN that comes again must be free to go to control. A client's
+    // other flows must find the first one's backend, so that is remembered at once.
+    let of_client = flags & vip_flag::CLIENT_AFFINITY != 0;
+    if role(Role::Syn) && evidence && new && !of_client {
+        // An earlier connection from the same port may be remembered still.
+        flows::forget(key);
+        return 0;
+    }
+    // The first packet after a handshake pins a followed flow to where its SYN went.
+    let begins = (role(Role::Syn) || role(Role::Datagram)) && !followed;
+    if !begins && !role(Role::Segment) {
+        return 0;
+    }
+    // Only with evidence is control's part of a trial told from the rest.
+    let birth = if new || evidence {
+        Birth::in_arm(change, new)
+    } else if has_place {
         Birth::WATCHED
     } else {
         Birth::SETTLED
+    };
+    let hash = if of_client { key } else { own };
+    flows::insert(hash, member, age, birth.0);
+    u32::from(!followed)
+}
+
+/// Results of [`standing`].
+const STANDS: u32 = 1;
+const RESETS: u32 = 2;
+
+/// Whether an entry is followed: iff its backend is in that VIP's pool in the slot that decides, and
+/// up, or its pool keeps the flows of those that are down. `shape` is that slot, whether the packet
+/// is a segment, the policy, the pool.
+///
+/// A global function of numbers, so that the verifier checks it once.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn standing(member: u32, shape: u32) -> u32 {
+    let Some(member) = MEMBERS.get(member).filter(|_| member != 0) else {
+        return 0;
+    };
+    let here = u32::from(member.slots) >> (shape & 3) & 1 != 0;
+    if !here || u32::from(member.pool) != shape >> 16 {
+        return 0;
+    }
+    let policy = (shape >> 8) as u8;
+    if member.state != member_state::DOWN || policy == on_dead::KEEP {
+        STANDS
+    } else if policy == on_dead::RESET && shape & 1 << 4 != 0 {
+        RESETS
+    } else {
+        0
     }
 }
 
-/// An entry is followed iff its backend is in that VIP's pool in the slot that decides.
+/// The backend at the flow's entry of the lookup table, or at a further one if it takes no flows; 0
+/// if there is none.
 #[inline(always)]
-fn follows(member: &Member, slot: u32, vip: &VipEntry) -> bool {
-    u32::from(member.slots) & (1 << slot) != 0
-        && member.pool == vip.pool
-        && member.state != member_state::DOWN
-}
-
-/// The backend at the flow's entry of the lookup table, or at a further one if it takes no flows.
-#[inline(always)]
-fn look_up(vip: &VipEntry, packet: &Packet) -> (u32, Option<&'static Member>) {
-    let hash = hash::flow(FLEET_KEY.load(), &packet.flow);
-    match try_places(hash, vip.table_start, vip.table_size, vip.member_base) {
-        0 => (0, None),
-        id => (id, MEMBERS.get(id)),
-    }
+fn look_up(vip: &VipEntry, packet: &Packet) -> u32 {
+    let key = scheme::placed(&packet.flow, vip.flags, vip.port);
+    let hash = hash::flow(FLEET_KEY.load(), &key);
+    try_places(hash, vip.table_start, vip.table_size, vip.member_base)
 }
 
 /// Member id of the first backend that takes the flow; else of one that is slow to start, else of

@@ -6,7 +6,7 @@ use lb_common::address::Address;
 use lb_common::counter::Reason;
 use lb_common::encap::{self, Inner, Sources};
 use lb_common::packet::{Packet, Role};
-use lb_common::slot::{Member, NextHop, forward_mode, next_hop_flag};
+use lb_common::slot::{Member, NextHop, VipEntry, forward_mode, next_hop_flag};
 use lb_common::wire::{ETHERNET_LEN, Ethernet, Frame, Ipv4, Ipv6, ether_type};
 use zerocopy::network_endian::U16;
 use zerocopy::{Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -55,7 +55,7 @@ pub fn is_outer_source(ctx: &XdpContext, packet: &Packet) -> bool {
 
 /// Sends a packet to the backend that was chosen.
 #[inline(always)]
-pub fn send(ctx: &XdpContext, packet: &Packet, member: &Member, hash: u64) -> Sent {
+pub fn send(ctx: &XdpContext, packet: &Packet, vip: &VipEntry, member: &Member, hash: u64) -> Sent {
     let failed = |reason| Sent {
         reason,
         interface: 0,
@@ -70,8 +70,13 @@ pub fn send(ctx: &XdpContext, packet: &Packet, member: &Member, hash: u64) -> Se
     let tunnelled = member.forward == forward_mode::IPIP;
     let to_v4 = member.address.is_v4();
     let overhead = if tunnelled { encap::overhead(to_v4) } else { 0 };
-    if u32::from(packet.ip_length) + u32::from(overhead) > u32::from(hop.mtu) {
-        let reason = icmp::too_big(ctx, packet, hop.mtu.saturating_sub(overhead));
+    let mtu = if vip.mtu != 0 && vip.mtu < hop.mtu {
+        vip.mtu
+    } else {
+        hop.mtu
+    };
+    if u32::from(packet.ip_length) + u32::from(overhead) > u32::from(mtu) {
+        let reason = icmp::too_big(ctx, packet, mtu.saturating_sub(overhead));
         return Sent {
             reason,
             interface: 0,

@@ -24,15 +24,17 @@ const NS_PER_MS: u64 = 1_000_000;
 /// What is known of a packet's flow, in one word.
 ///
 /// ```text
-/// 57   40     33        32        31      0
-/// | member | retried | new arm | place + 1 |
+/// 57   40      34      33        32        31      0
+/// | member | never | retried | new arm | place + 1 |
 /// ```
 #[derive(Clone, Copy)]
-pub struct Found(u64);
+pub struct Found(pub u64);
 
 impl Found {
     /// No record, and no room for one.
     pub const NONE: Self = Self(0);
+    /// Nothing is remembered of the flow, so it is not followed.
+    pub const NEVER: Self = Self(1 << 34);
     const NEW_ARM: u64 = 1 << 32;
     const RETRIED: u64 = 1 << 33;
     const MEMBER_SHIFT: u32 = 40;
@@ -53,6 +55,18 @@ impl Found {
     #[inline(always)]
     pub const fn is_retried(self) -> bool {
         self.0 & Self::RETRIED != 0
+    }
+
+    /// Whether it can't be followed.
+    #[inline(always)]
+    pub const fn is_never(self) -> bool {
+        self.0 == Self::NEVER.0
+    }
+
+    /// All ones, or 0 if this is a SYN that came before.
+    #[inline(always)]
+    pub const fn unless_retried(self) -> u64 {
+        (self.0 >> 33 & 1).wrapping_sub(1)
     }
 
     /// Member id of its backend; 0 if it has none yet.
@@ -113,13 +127,7 @@ fn set_key(number: u32, key: u64) {
     unsafe { keys.cast::<u64>().add(index).write_volatile(key) };
 }
 
-/// The record of a flow of this change.
-#[inline(always)]
-pub fn find(hash: u64, change: u32) -> Found {
-    Found(seek_track(hash, change))
-}
-
-/// [`find`], as a global function of numbers.
+/// The record of a flow of this change: a global function of numbers.
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn seek_track(hash: u64, change: u32) -> u64 {
@@ -138,13 +146,7 @@ pub extern "C" fn seek_track(hash: u64, change: u32) -> u64 {
     u64::from(place) | new | u64::from(track.member) << Found::MEMBER_SHIFT
 }
 
-/// A SYN's place: a free one, or none; or that it came before.
-#[inline(always)]
-pub fn syn(hash: u64, view: &View) -> Found {
-    Found(seek_syn(hash, view.change, view.stage))
-}
-
-/// [`syn`], as a global function of numbers.
+/// A SYN's place: a free one, or none; or that it came before. A global function of numbers.
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn seek_syn(hash: u64, change: u32, stage: u32) -> u64 {
@@ -191,7 +193,8 @@ pub fn note(
 ) {
     let place = choice.track.place();
     match packet.role {
-        Role::Syn if choice.track.is_retried() => {}
+        // Of a client whose flows are one, only the first is drawn.
+        Role::Syn if choice.track.is_retried() || choice.followed => {}
         Role::Syn => {
             let arm = u32::from(choice.new);
             let vip = compared(view, packet, vip.vip, arm);

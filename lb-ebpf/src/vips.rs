@@ -78,14 +78,21 @@ pub extern "C" fn search(slot: u32, first_half: u64, second_half: u64, key: u64)
 /// The VIP that a flow is for: its port's, else the address's port-0 VIP.
 #[inline(always)]
 pub fn of_flow(slot: u32, flow: &FlowKey) -> Option<&'static VipEntry> {
-    match exact(
-        slot,
-        &flow.destination,
-        flow.destination_port,
-        flow.protocol,
-    ) {
-        Some(entry) => Some(entry),
-        None => exact(slot, &flow.destination, 0, flow.protocol),
+    let [a, b, c, d] = flow.destination.words().map(u64::from);
+    let key = u64::from(flow.destination_port) | u64::from(flow.protocol) << 16;
+    match search_flow(slot, a | b << 32, c | d << 32, key) {
+        0 => None,
+        found => vip(slot, found.wrapping_sub(1)),
+    }
+}
+
+/// [`of_flow`], the key in words and the place plus 1: a global function of numbers.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn search_flow(slot: u32, first_half: u64, second_half: u64, key: u64) -> u32 {
+    match search(slot, first_half, second_half, key) {
+        0 => search(slot, first_half, second_half, key & !0xffff),
+        found => found,
     }
 }
 

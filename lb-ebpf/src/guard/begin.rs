@@ -2,6 +2,7 @@
 
 use lb_common::SLOTS;
 use lb_common::control::{ControlRecord, NO_SLOT, control_flag};
+use lb_common::flow::age_at;
 use lb_common::guard::{BeginPut, CLEARS, COMMAND_LEN, Refusal};
 use lb_common::slot::{FILTER_WORDS, Node, SlotHeader, VipEntry, slot_state};
 use lb_common::wire::Frame;
@@ -31,6 +32,8 @@ pub fn start(call: &Call<'_>, detail: &mut Detail) -> Outcome {
             keep_node(call)?;
             empty_generation_zero()?;
             (*control).started_ns = now();
+            // Flows may come before the first tick, and their age must not jump then.
+            (*control).age = age_at((*control).started_ns);
         }
         (*control).patience = patience;
         (*control).object = call.arg64(1);

@@ -42,7 +42,7 @@ pub fn seal_vip(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     }
     walked(&shadow, vip, detail)?;
     reachable(&shadow, place, vip, detail)?;
-    let share = compare(&shadow, active, vip)?;
+    let share = compare(&shadow, active, entry)?;
     // SAFETY: map elements under the lock.
     unsafe {
         (*entry).sealed_ppm = share.wrapping_add(1);
@@ -102,8 +102,10 @@ fn reachable(shadow: &Shadow, place: u32, vip: &VipEntry, detail: &mut Detail) -
 /// Share of the VIP's table that moves, ppm. A VIP that ACTIVE lacks is counted; it moves nothing, unless its
 /// port is carved out of a port-0 VIP, which has its flows now.
 #[inline(always)]
-fn compare(shadow: &Shadow, active: u32, vip: &VipEntry) -> Result<u32, Refusal> {
+fn compare(shadow: &Shadow, active: u32, entry: *mut VipEntry) -> Result<u32, Refusal> {
     let header = shadow.header;
+    // SAFETY: a map element under the lock.
+    let vip = unsafe { &*entry };
     let mut old = vips::exact(active, &vip.address, vip.port, vip.protocol);
     if old.is_none() {
         // SAFETY: a map element under the lock.
@@ -113,11 +115,14 @@ fn compare(shadow: &Shadow, active: u32, vip: &VipEntry) -> Result<u32, Refusal>
     let Some(old) = old else {
         return Ok(0);
     };
-    if old.forward != vip.forward {
+    if old.forward != vip.forward || old.mtu != vip.mtu {
         // SAFETY: as above.
         unsafe { (*header).encap_changed = (*header).encap_changed.wrapping_add(1) };
     }
-    if old.pool != vip.pool
+    // SAFETY: as above.
+    unsafe { (*entry).formerly = old.flags };
+    if old.flags != vip.flags
+        || old.pool != vip.pool
         || old.member_base != vip.member_base
         || old.table_size != vip.table_size
     {

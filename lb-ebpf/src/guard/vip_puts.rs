@@ -136,6 +136,14 @@ fn of_pool(
             member_base: (*pool).member_base,
             table: (*pool).table,
             forward: (*pool).forward,
+            formerly: 0,
+            idle: (*pool).idle,
+            on_dead: (*pool).on_dead,
+            quic_bytes: (*pool).quic_bytes,
+            mtu: (*pool).mtu,
+            ids_start: 0,
+            ids_lines: 0,
+            reserved: 0,
             ..*put
         })
     }

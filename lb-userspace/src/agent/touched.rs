@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use lb_common::slot::vip_flag;
+
 use crate::config::{Config, Protocol};
 use crate::evidence::plan::{Family, Touched};
 use crate::evidence::shares::{MemberShare, PoolShares};
@@ -66,7 +68,8 @@ pub(super) fn touched(image: &Image, vip: &VipImage, old: Option<&Config>) -> To
         Family::Ipv6
     };
     let transport = match vip.entry.protocol {
-        6 => Transport::Tcp,
+        // What nothing remembers is not followed.
+        6 if !vip.entry.has(vip_flag::STATELESS) => Transport::Tcp,
         _ => Transport::Udp,
     };
     Touched {

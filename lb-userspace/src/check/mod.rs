@@ -10,6 +10,7 @@
 
 mod addresses;
 mod against;
+mod flows;
 mod names;
 mod pools;
 mod render;
@@ -119,14 +120,17 @@ fn judge(draft: &Draft, node: &NodeConfig, complete: bool, log: &mut Log) {
     addresses::backends(draft, log);
     for pool in &draft.pools {
         pools::one(pool, node, log);
+        flows::pool(pool, log);
         unsupported::pool(pool, log);
     }
     for (vip, lines) in &draft.vips {
+        flows::vip(vip, lines, log);
         unsupported::vip(vip, lines, log);
     }
     if complete {
         names::references(draft, log);
         addresses::families(draft, log);
+        flows::uses(draft, log);
         pools::capacity(draft, node, log);
     }
 }

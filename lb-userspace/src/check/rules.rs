@@ -1,7 +1,8 @@
 //! The rules of sense, as data. The functions that look for breaches are in the modules beside.
 //!
 //! Numbers from LB010: names and references; LB020: addresses; LB030: pools and tables; LB040: a
-//! change against what is committed; LB050: features that this version lacks. An id is never used
+//! change against what is committed; LB050: features that this version lacks;
+//! LB060: what flags and keys make of flows. An id is never used
 //! again.
 
 use crate::config::{Rule, Severity};
@@ -37,14 +38,16 @@ pub const SENSE_RULES: &[&Rule] = &[
     &POOL_DOUBLED,
     &SERVICE_MOVED,
     &NO_GUE,
-    &NO_FLAG,
+    &NO_QUIC,
     &NO_HEALTH,
     &NO_IDENTITY,
     &NO_QUIC_ID,
-    &NO_ON_DEAD,
     &NO_SLOW_START,
-    &NO_IDLE_TIMEOUT,
-    &NO_MTU,
+    &FLAGS_CONFLICT,
+    &HASH_DPORT_PORT,
+    &IDLE_TIMEOUT,
+    &MTU_TOO_SMALL,
+    &STATELESS_FLOWS,
 ];
 
 /// The table below: each rule in one block.
@@ -212,7 +215,7 @@ rules! {
     example "forward = \"gue\"";
     fix "Use ipip, or l2 for servers on the same segment.";
 
-    NO_FLAG = "LB051", Error, false, "VIP flags are not supported by this version";
+    NO_QUIC = "LB051", Error, false, "Flag quic is not supported by this version";
     why "The VIP would behave as if the flag were not there.";
     example "flags = [\"quic\"]";
     fix "Remove the flag.";
@@ -232,23 +235,36 @@ rules! {
     example "quic_id = 7";
     fix "Remove it.";
 
-    NO_ON_DEAD = "LB055", Error, false, "on_dead = keep and reset are not supported";
-    why "Flows of a dead server would move all the same.";
-    example "on_dead = \"reset\"";
-    fix "Remove it, or use on_dead = \"move\".";
-
     NO_SLOW_START = "LB056", Error, false, "slow_start is not supported by this version";
     why "A server that comes back would get its full share at once.";
     example "slow_start = \"30s\"";
     fix "Remove it; raise the weight in steps instead.";
 
-    NO_IDLE_TIMEOUT = "LB057", Error, false, "idle_timeout is not supported by this version";
-    why "Flows would be kept by the table's own age rule.";
-    example "idle_timeout = \"5m\"";
-    fix "Remove it.";
+    FLAGS_CONFLICT = "LB060", Error, false, "The flags of a VIP do not contradict each other";
+    why "hash-dport chooses a backend by the port alone; client-affinity and quic choose it by \
+         something else.";
+    example "flags = [\"client-affinity\", \"hash-dport\"]";
+    fix "Keep the one that is meant.";
 
-    NO_MTU = "LB058", Error, false, "mtu is not supported by this version";
-    why "The next hop's MTU would be used whatever the file says.";
-    example "mtu = 1400";
-    fix "Remove it, and set the MTU of the interface or route.";
+    HASH_DPORT_PORT = "LB061", Error, false, "hash-dport is for VIPs with port = 0";
+    why "With one port there is one entry of the table, so one backend would get everything.";
+    example "port = 443, flags = [\"hash-dport\"]";
+    fix "Use port = 0, or remove the flag.";
+
+    IDLE_TIMEOUT = "LB062", Error, false, "idle_timeout is at most 15 minutes";
+    why "The flow table counts ages up to 18 minutes; a longer time could not be kept. Without \
+         idle_timeout a flow is kept until its place is needed.";
+    example "idle_timeout = \"2h\"";
+    fix "Use at most 15m, or remove the key.";
+
+    MTU_TOO_SMALL = "LB063", Error, false, "mtu leaves room for the smallest packet of the family";
+    why "IPv6 has no packets below 1280 bytes, IPv4 none below 576 that every host takes; with the \
+         outer header that is what must fit.";
+    example "mtu = 1280 with forward = \"ipip\" and IPv6 VIPs";
+    fix "Raise mtu by the bytes of the outer header, or remove it.";
+
+    STATELESS_FLOWS = "LB064", Warning, true, "Keys about flows are for VIPs that remember them";
+    why "A stateless VIP's packets go by the lookup table alone, whatever the key says.";
+    example "on_dead = \"keep\" in the pool of a VIP with flags = [\"stateless\"]";
+    fix "Remove the key or the flag.";
 }

@@ -171,13 +171,35 @@ const EDITS: &[Edit] = &[
     (
         "port = 80\n",
         "port = 80\nflags = [\"quic\", \"stateless\"]\n",
-        &["LB051:8", "LB051:8"],
+        &["LB051:8"],
     ),
     ("weight = 100\n\n", "quic_id = 7\n\n", &["LB054:20"]),
-    ("table_size = 65537", "on_dead = \"reset\"", &["LB055:15"]),
     ("table_size = 65537", "slow_start = \"30s\"", &["LB056:15"]),
-    ("table_size = 65537", "idle_timeout = \"5m\"", &["LB057:15"]),
-    ("table_size = 65537", "mtu = 1400", &["LB058:15"]),
+    // What flags and keys make of flows.
+    (
+        "port = 80\n",
+        "port = 0\nflags = [\"hash-dport\", \"client-affinity\"]\n",
+        &["LB060:8"],
+    ),
+    (
+        "port = 80\n",
+        "port = 80\nflags = [\"hash-dport\"]\n",
+        &["LB061:8"],
+    ),
+    (
+        "port = 80\n",
+        "port = 0\nflags = [\"stateless\", \"hash-dport\"]\n",
+        &[],
+    ),
+    ("table_size = 65537", "on_dead = \"reset\"", &[]),
+    ("table_size = 65537", "idle_timeout = \"15m\"", &[]),
+    (
+        "table_size = 65537",
+        "idle_timeout = \"16m\"",
+        &["LB062:15"],
+    ),
+    ("table_size = 65537", "mtu = 596", &[]),
+    ("table_size = 65537", "mtu = 595", &["LB063:15"]),
 ];
 
 #[test]

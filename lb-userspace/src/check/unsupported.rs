@@ -1,11 +1,8 @@
 //! Features that the file format has and this version's data path has not. Each is reported under
 //! a rule of its own, never ignored; when one is built, its line here and its rule's use go.
 
-use super::rules::{
-    NO_FLAG, NO_GUE, NO_HEALTH, NO_IDENTITY, NO_IDLE_TIMEOUT, NO_MTU, NO_ON_DEAD, NO_QUIC_ID,
-    NO_SLOW_START,
-};
-use crate::config::{DraftPool, Forward, Lines, Log, OnDead, Pool, Rule, Vip};
+use super::rules::{NO_GUE, NO_HEALTH, NO_IDENTITY, NO_QUIC, NO_QUIC_ID, NO_SLOW_START};
+use crate::config::{DraftPool, Forward, Lines, Log, Pool, Rule, Vip, VipFlag};
 
 type Uses = fn(&Pool) -> bool;
 
@@ -14,14 +11,9 @@ const POOL_FEATURES: &[(&str, &Rule, Uses)] = &[
     ("forward", &NO_GUE, |pool| pool.forward == Forward::Gue),
     ("health", &NO_HEALTH, |pool| pool.health.is_some()),
     ("identity", &NO_IDENTITY, |pool| pool.identity.is_some()),
-    ("on_dead", &NO_ON_DEAD, |pool| pool.on_dead != OnDead::Move),
     ("slow_start", &NO_SLOW_START, |pool| {
         pool.slow_start.is_some()
     }),
-    ("idle_timeout", &NO_IDLE_TIMEOUT, |pool| {
-        pool.idle_timeout.is_some()
-    }),
-    ("mtu", &NO_MTU, |pool| pool.mtu.is_some()),
 ];
 
 /// What a pool and its backends ask for in vain.
@@ -53,15 +45,12 @@ pub fn pool(draft: &DraftPool, log: &mut Log) {
 
 /// What a VIP asks for in vain.
 pub fn vip(vip: &Vip, lines: &Lines, log: &mut Log) {
-    for flag in &vip.flags {
+    if vip.flags.contains(&VipFlag::Quic) {
         log.add(
-            &NO_FLAG,
+            &NO_QUIC,
             lines.of("flags"),
-            format_args!(
-                "VIP `{}`: flag `{flag}` is not supported by this version",
-                vip.name
-            ),
-            format_args!("{}", NO_FLAG.fix),
+            format_args!("VIP `{}`: {}", vip.name, NO_QUIC.title),
+            format_args!("{}", NO_QUIC.fix),
         );
     }
 }

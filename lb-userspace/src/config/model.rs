@@ -157,13 +157,14 @@ pub enum OnDead {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum VipFlag {
-    /// Hash the client's address only: all its flows reach one backend.
+    /// All flows of a client, whatever their ports, reach one backend; it stays the client's while
+    /// the table changes.
     ClientAffinity,
     /// No flow table: the lookup table decides each packet.
     Stateless,
     /// Follow the server id in QUIC connection ids.
     Quic,
-    /// Hash the destination port too (for port-0 VIPs).
+    /// Choose the backend by the destination port alone (for port-0 VIPs).
     HashDport,
 }
 
@@ -261,6 +262,17 @@ impl Pool {
     /// Backends that have a share of the lookup table.
     pub fn in_table(&self) -> impl Iterator<Item = &Backend> {
         self.backends.iter().filter(|b| b.table_weight() > 0)
+    }
+}
+
+impl Forward {
+    /// Bytes that a tunnel to a backend of this address adds.
+    pub const fn overhead(self, backend: IpAddr) -> u16 {
+        match self {
+            Self::L2 => 0,
+            Self::Ipip => lb_common::encap::overhead(backend.is_ipv4()),
+            Self::Gue => lb_common::encap::overhead(backend.is_ipv4()).saturating_add(8),
+        }
     }
 }
 

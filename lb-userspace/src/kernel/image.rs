@@ -1,14 +1,16 @@
 //! A configuration as it will lie in the kernel: every number, entry and byte of a slot.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use lb_common::address::Address;
+use lb_common::flow::{AGE_NS_SHIFT, AGES};
 use lb_common::hash;
 use lb_common::slot::{
     Member, Name, Node, PoolEntry, VIP_PROBES, VipEntry, chunks, forward_mode, member_state,
-    vip_kind,
+    on_dead, vip_flag, vip_kind,
 };
 use zerocopy::FromZeros;
 
@@ -16,7 +18,7 @@ use super::KernelError;
 use super::maps::{Maps, name};
 use super::numbers::{Numbers, Region};
 use crate::config::{
-    Backend, BackendState, Config, Digest, FleetSeed, Forward, Pool, Protocol, Vip,
+    Backend, BackendState, Config, Digest, FleetSeed, Forward, OnDead, Pool, Protocol, Vip, VipFlag,
 };
 use crate::lookup::lookup_table;
 
@@ -184,6 +186,9 @@ fn pool_image(
         min_backends: pool.min_backends,
         max_share_ppm: pool.max_share_ppm.unwrap_or(0),
         forward: mode(pool.forward)?,
+        on_dead: when_dead(pool.on_dead),
+        idle: pool.idle_timeout.map_or(0, idle_steps),
+        mtu: pool.mtu.unwrap_or(0),
         ..PoolEntry::new_zeroed()
     };
     Ok(PoolImage {
@@ -204,6 +209,35 @@ pub fn mode(forward: Forward) -> Result<u8, KernelError> {
             "forward = \"gue\" is not supported by this version".to_owned(),
         )),
     }
+}
+
+/// The kernel's number of what becomes of a dead backend's flows.
+const fn when_dead(policy: OnDead) -> u8 {
+    match policy {
+        OnDead::Move => on_dead::MOVE,
+        OnDead::Keep => on_dead::KEEP,
+        OnDead::Reset => on_dead::RESET,
+    }
+}
+
+/// Steps of the flow table's age that a time is. One more than fit in it: the first may be almost
+/// over when the flow is noted.
+fn idle_steps(timeout: Duration) -> u8 {
+    let step = 1u128 << AGE_NS_SHIFT;
+    let steps = timeout.as_nanos().div_ceil(step).saturating_add(1);
+    let most = u8::try_from(AGES.saturating_sub(1)).unwrap_or(u8::MAX);
+    u8::try_from(steps).map_or(most, |steps| steps.min(most))
+}
+
+/// The kernel's bits of a VIP's flags.
+pub fn flag_bits(flags: &BTreeSet<VipFlag>) -> u8 {
+    let bit = |flag: &VipFlag| match flag {
+        VipFlag::ClientAffinity => vip_flag::CLIENT_AFFINITY,
+        VipFlag::Stateless => vip_flag::STATELESS,
+        VipFlag::HashDport => vip_flag::HASH_DPORT,
+        VipFlag::Quic => vip_flag::QUIC,
+    };
+    flags.iter().map(bit).fold(0, |bits, bit| bits | bit)
 }
 
 /// What makes a backend the same one: name, address, mode.
@@ -341,6 +375,7 @@ fn vip_entry(vip: &Vip, number: u16, pool: u16) -> VipEntry {
         kind: vip_kind::VIP,
         vip: number,
         pool,
+        flags: flag_bits(&vip.flags),
         ..VipEntry::new_zeroed()
     }
 }
@@ -356,14 +391,14 @@ fn address_entry(address: IpAddr) -> VipEntry {
 /// The places of a VIP table, as they fill up.
 struct Places {
     node: Node,
-    taken: std::collections::BTreeSet<u32>,
+    taken: BTreeSet<u32>,
 }
 
 impl Places {
     fn new(node: &Node) -> Self {
         Self {
             node: *node,
-            taken: std::collections::BTreeSet::new(),
+            taken: BTreeSet::new(),
         }
     }
 

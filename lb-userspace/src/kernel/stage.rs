@@ -1,7 +1,7 @@
 //! Writing an image into SHADOW through the guard, sealing it, reading it back.
 
 use lb_common::guard::{BeginPut, CHUNKS, MemberPut, Op, PUTS, PoolPut, VipPut};
-use lb_common::slot::{CHUNK_ENTRIES, chunks};
+use lb_common::slot::{CHUNK_ENTRIES, PoolEntry, chunks};
 use zerocopy::IntoBytes;
 
 use super::KernelError;
@@ -179,6 +179,7 @@ pub fn verify(kernel: &Kernel, image: &Image, sealed: &Sealed) -> Result<(), Ker
                 && there.kind == vip.entry.kind
                 && there.pool == vip.entry.pool
                 && there.vip == vip.entry.vip
+                && there.flags == vip.entry.flags
         });
         if !same {
             return Err(KernelError::Mismatch(format!("VIP {}", vip.name)));
@@ -190,7 +191,13 @@ pub fn verify(kernel: &Kernel, image: &Image, sealed: &Sealed) -> Result<(), Ker
 fn verify_pool(kernel: &Kernel, pool: &PoolImage, sealed: &Sealed) -> Result<(), KernelError> {
     let differs = |what: &str| KernelError::Mismatch(format!("pool {}: {what}", pool.name));
     let entry = kernel.maps.pool(&kernel.node, sealed.slot, pool.number)?;
-    if entry.table != pool.table.id || entry.generation != sealed.generation || entry.sealed != 1 {
+    let wanted = &pool.entry;
+    let keys = |entry: &PoolEntry| (entry.on_dead, entry.idle, entry.mtu, entry.quic_bytes);
+    if entry.table != pool.table.id
+        || entry.generation != sealed.generation
+        || entry.sealed != 1
+        || keys(&entry) != keys(wanted)
+    {
         return Err(differs("its record"));
     }
     for (part, index) in pool

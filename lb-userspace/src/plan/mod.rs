@@ -15,7 +15,7 @@ use lb_common::maglev::MaglevError;
 use serde::Serialize;
 
 use crate::change::diff::{Difference, diff};
-use crate::config::{Config, Digest, FleetSeed, Policy, Protocol, Vip};
+use crate::config::{Config, Digest, FleetSeed, Policy, Protocol, Vip, VipFlag};
 use crate::evidence::plan::{Family, Touched};
 use crate::evidence::signals::Transport;
 
@@ -154,6 +154,8 @@ impl Plan {
                     Family::Ipv6
                 },
                 transport: match vip.protocol {
+                    // What nothing remembers is not followed.
+                    Protocol::Tcp if vip.flags.contains(&VipFlag::Stateless) => Transport::Udp,
                     Protocol::Tcp => Transport::Tcp,
                     Protocol::Udp => Transport::Udp,
                 },

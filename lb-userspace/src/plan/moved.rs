@@ -45,8 +45,11 @@ impl<'a> Tables<'a> {
         let (Some(before), Some(after)) = (old.pool(&was.pool), new.pool(&vip.pool)) else {
             return Ok(VipPlan::same(vip));
         };
-        let encap_changed = before.forward != after.forward;
-        let moved_ppm = if before.name != after.name || before.table_size != after.table_size {
+        let encap_changed = before.forward != after.forward || before.mtu != after.mtu;
+        let moved_ppm = if was.flags != vip.flags
+            || before.name != after.name
+            || before.table_size != after.table_size
+        {
             u32::try_from(MILLION).unwrap_or(u32::MAX)
         } else {
             ppm(self.entries_moved(before, after)?, after.table_size)

@@ -10,8 +10,10 @@
 )]
 
 mod counters;
+mod dead;
 mod defects;
 mod evidence;
+mod flags;
 mod flows;
 mod forwarded;
 mod icmp;

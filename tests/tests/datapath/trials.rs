@@ -211,7 +211,7 @@ fn tombstones() {
             tcp(old(9).receiver_port(81), Flags::Syn, &[]),
             Action::Pass,
             Reason::NotVip,
-            slot,
+            active,
         ),
         (
             "ping",

@@ -51,6 +51,22 @@ pub fn services(vips: &[VipText<'_>], pools: &[PoolText<'_>]) -> String {
     text
 }
 
+/// The same with flags for a VIP, listed with commas; none = as it is.
+pub fn flagged(text: &str, vip: &str, flags: &str) -> String {
+    if flags.is_empty() {
+        return text.to_owned();
+    }
+    let list: Vec<String> = flags.split(',').map(|flag| format!("\"{flag}\"")).collect();
+    with_key(text, vip, &format!("flags = [{}]", list.join(", ")))
+}
+
+/// The same with more lines for a VIP or pool.
+pub fn with_key(text: &str, name: &str, lines: &str) -> String {
+    let head = format!("name = \"{name}\"\nservice");
+    assert!(text.contains(&head), "{name} is not in the file");
+    text.replacen(&head, &format!("name = \"{name}\"\n{lines}\nservice"), 1)
+}
+
 /// Every mode and family, one backend each, so that it is known without looking.
 pub fn world() -> String {
     services(

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 
 use lb_common::address::Address;
 use lb_common::counter::Reason;
-use lb_common::hash;
 use lb_common::packet::FlowKey;
 use lb_common::slot::{Member, NextHop, Node, forward_mode, member_state, next_hop_flag};
+use lb_common::{hash, scheme};
 
 use super::packet::{self, Flow, Header, Kind};
 use crate::kernel::KernelError;
@@ -90,7 +90,12 @@ impl<'a> Model<'a> {
             return Ok((frame, expected));
         };
         let hop = kernel.maps.next_hop(u32::from(there.next_hop))?;
-        let inner = packet::build(flow, kind, length(kind, &meant.member, &hop));
+        let pool = self.pools.get(&vip.entry.pool);
+        let mtu = match pool.map_or(0, |pool| pool.entry.mtu) {
+            0 => hop.mtu,
+            own => own.min(hop.mtu),
+        };
+        let inner = packet::build(flow, kind, length(kind, &meant.member, mtu));
         let frame = packet::frame(&inner);
         if hop.flags & next_hop_flag::RESOLVED == 0 {
             let expected = dropped(Reason::NoNextHop, number, Some(meant.id), &frame);
@@ -123,7 +128,8 @@ impl<'a> Model<'a> {
     ) -> Option<(&'a MemberImage, Member)> {
         let pool = self.pools.get(&vip.entry.pool)?;
         let size = u32::try_from(pool.table.entries.len()).ok()?;
-        let mut hash = hash::flow(kernel.node.fleet_key, key);
+        let key = scheme::placed(key, vip.entry.flags, vip.entry.port);
+        let mut hash = hash::flow(kernel.node.fleet_key, &key);
         let mut spare: Option<(&'a MemberImage, Member)> = None;
         for _ in 0..TRIES {
             let entry = usize::try_from(hash::entry(hash, size)).ok()?;
@@ -166,8 +172,8 @@ fn overhead(member: &Member) -> u16 {
 }
 
 /// Bytes of the IP packet: for the full size exactly what fits.
-fn length(kind: Kind, member: &Member, hop: &NextHop) -> usize {
-    let fits = usize::from(hop.mtu.saturating_sub(overhead(member)));
+fn length(kind: Kind, member: &Member, mtu: u16) -> usize {
+    let fits = usize::from(mtu.saturating_sub(overhead(member)));
     match kind {
         Kind::Full => fits
             .min(LONGEST.saturating_sub(packet::ETHERNET))

@@ -58,7 +58,7 @@ reasons! {
     TooBig = 3, "too-big", Reply;
     /// Neither IPv4 nor IPv6.
     NotIp = 4, "not-ip", Pass;
-    /// VLAN-tagged.
+    /// More VLAN tags than two.
     Vlan = 5, "vlan", Pass;
     /// Ends within a header, or contradicts itself.
     Runt = 6, "runt", Pass;

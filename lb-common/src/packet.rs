@@ -107,7 +107,7 @@ pub enum Kind {
 pub enum Skip {
     /// Neither IPv4 nor IPv6 (ARP, LLDP, ...).
     NotIp,
-    /// VLAN-tagged.
+    /// More VLAN tags than two.
     Vlan,
     /// The frame ends within a header, or a header contradicts itself.
     Runt,

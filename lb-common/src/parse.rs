@@ -1,4 +1,4 @@
-//! Frame to [`Packet`]: Ethernet, IPv4 with options, IPv6 with extension headers, TCP, UDP, ICMP.
+//! Frame to [`Packet`]: Ethernet, VLAN tags, IPv4 with options, IPv6 with extension headers, TCP, UDP, ICMP.
 //!
 //! One header, one function, one bounds check. `Err(Skip)` means "not ours": the frame goes to the
 //! stack untouched. The same code runs in the kernel and under `cargo test`.
@@ -8,10 +8,13 @@ use crate::packet::{Kind, Packet, Role, Skip};
 use crate::tunnel_error;
 use crate::wire::{
     ETHERNET_LEN, Ethernet, Frame, ICMP_LEN, IPV4_LEN, IPV6_LEN, Icmp, Ipv4, Ipv6, Ipv6Extension,
-    Ports, TcpStart, ether_type, icmp_type, icmpv6_type, ip_proto, tcp_flags,
+    Ports, TcpStart, VLAN_TAG_LEN, VlanTag, ether_type, icmp_type, icmpv6_type, ip_proto,
+    tcp_flags,
 };
 use zerocopy::{FromBytes, Unaligned};
 
+/// VLAN tags that are skipped: 802.1ad allows two.
+const MAX_TAGS: usize = 2;
 /// IPv6 extension headers that are skipped before giving up.
 const MAX_EXTENSIONS: usize = 4;
 
@@ -22,13 +25,13 @@ const MAX_EXTENSIONS: usize = 4;
 #[inline(always)]
 pub fn parse<F: Frame + ?Sized>(frame: &F, packet: &mut Packet) -> Result<Kind, Skip> {
     let ethernet: Ethernet = frame.read(0).ok_or(Skip::Runt)?;
-    let mut fragment = match ethernet.ether_type.get() {
-        ether_type::IPV4 => ipv4(frame, packet)?,
-        ether_type::IPV6 => ipv6(frame, packet)?,
-        ether_type::VLAN | ether_type::QINQ => return Err(Skip::Vlan),
+    let (ether_type, offset) = untagged(frame, ethernet.ether_type.get())?;
+    let mut fragment = match ether_type {
+        ether_type::IPV4 => ipv4(frame, offset, packet)?,
+        ether_type::IPV6 => ipv6(frame, offset, packet)?,
         _ => return Err(Skip::NotIp),
     };
-    let end = ETHERNET_LEN + usize::from(packet.ip_length);
+    let end = offset + usize::from(packet.ip_length);
     if end > frame.length() {
         return Err(Skip::Runt);
     }
@@ -48,6 +51,29 @@ pub fn parse<F: Frame + ?Sized>(frame: &F, packet: &mut Packet) -> Result<Kind, 
         ip_proto::ICMPV6 if !packet.is_v4 => icmpv6(frame, offset, packet),
         _ => Err(Skip::Protocol),
     }
+}
+
+/// What follows the VLAN tags, two at most (802.1Q, 802.1ad), and where.
+#[inline(always)]
+fn untagged<F: Frame + ?Sized>(frame: &F, ether_type: u16) -> Result<(u16, usize), Skip> {
+    let (mut ether_type, mut offset) = (ether_type, ETHERNET_LEN);
+    for _ in 0..MAX_TAGS {
+        if !is_tag(ether_type) {
+            break;
+        }
+        let tag: VlanTag = frame.read(offset).ok_or(Skip::Runt)?;
+        ether_type = tag.ether_type.get();
+        offset += VLAN_TAG_LEN;
+    }
+    if is_tag(ether_type) {
+        return Err(Skip::Vlan);
+    }
+    Ok((ether_type, offset))
+}
+
+#[inline(always)]
+const fn is_tag(ether_type: u16) -> bool {
+    matches!(ether_type, ether_type::VLAN | ether_type::QINQ)
 }
 
 /// A frame up to the end of its IP packet: what lies behind it (Ethernet pads to 60 bytes) is no
@@ -84,8 +110,8 @@ fn ipv4_header_length(header: &Ipv4) -> Option<usize> {
 
 /// Whether the packet is a fragment.
 #[inline(always)]
-fn ipv4<F: Frame + ?Sized>(frame: &F, packet: &mut Packet) -> Result<bool, Skip> {
-    let header: Ipv4 = frame.read(ETHERNET_LEN).ok_or(Skip::Runt)?;
+fn ipv4<F: Frame + ?Sized>(frame: &F, offset: usize, packet: &mut Packet) -> Result<bool, Skip> {
+    let header: Ipv4 = frame.read(offset).ok_or(Skip::Runt)?;
     let length = ipv4_header_length(&header).ok_or(Skip::Runt)?;
     let fragment = header.fragment.get();
     if usize::from(header.total_length.get()) < length {
@@ -100,15 +126,15 @@ fn ipv4<F: Frame + ?Sized>(frame: &F, packet: &mut Packet) -> Result<bool, Skip>
     packet.tos = header.tos;
     packet.id = u16::from_ne_bytes(header.id);
     packet.ip_length = header.total_length.get();
-    packet.ip_offset = ETHERNET_LEN as u16;
-    packet.payload_offset = (ETHERNET_LEN + length) as u16;
+    packet.ip_offset = offset as u16;
+    packet.payload_offset = (offset + length) as u16;
     Ok(fragment & (Ipv4::MORE_FRAGMENTS | Ipv4::OFFSET_MASK) != 0)
 }
 
 /// Never says that the packet is a fragment: that is in the extension headers.
 #[inline(always)]
-fn ipv6<F: Frame + ?Sized>(frame: &F, packet: &mut Packet) -> Result<bool, Skip> {
-    let header: Ipv6 = frame.read(ETHERNET_LEN).ok_or(Skip::Runt)?;
+fn ipv6<F: Frame + ?Sized>(frame: &F, offset: usize, packet: &mut Packet) -> Result<bool, Skip> {
+    let header: Ipv6 = frame.read(offset).ok_or(Skip::Runt)?;
     if header.version_class_flow.get() >> 28 != 6 {
         return Err(Skip::Runt);
     }
@@ -118,8 +144,8 @@ fn ipv6<F: Frame + ?Sized>(frame: &F, packet: &mut Packet) -> Result<bool, Skip>
     packet.dont_fragment = true;
     packet.tos = header.traffic_class();
     packet.ip_length = header.payload_length.get().saturating_add(IPV6_LEN as u16);
-    packet.ip_offset = ETHERNET_LEN as u16;
-    packet.payload_offset = (ETHERNET_LEN + IPV6_LEN) as u16;
+    packet.ip_offset = offset as u16;
+    packet.payload_offset = (offset + IPV6_LEN) as u16;
     Ok(false)
 }
 
@@ -135,7 +161,7 @@ fn is_skipped_extension(protocol: u8) -> bool {
 /// Walks extension headers to the transport or fragment header (RFC 8200, 4).
 #[inline(always)]
 fn ipv6_extensions<F: Frame + ?Sized>(frame: &F, packet: &mut Packet) -> Result<(), Skip> {
-    let mut offset = ETHERNET_LEN + IPV6_LEN;
+    let mut offset = usize::from(packet.payload_offset);
     let mut protocol = packet.flow.protocol;
     for _ in 0..MAX_EXTENSIONS {
         if !is_skipped_extension(protocol) {

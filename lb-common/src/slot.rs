@@ -384,8 +384,11 @@ pub struct NextHop {
     pub interface: u32,
     /// Boot-clock seconds of the last confirmation, for read-outs.
     pub confirmed_s: u32,
+    /// VLAN that frames to it are tagged with (802.1Q), 1 to 4094; 0 = none. What a frame had when it came
+    /// does not matter.
+    pub vlan: u16,
     /// Zero.
-    pub reserved: u64,
+    pub reserved: [u8; 6],
 }
 
 /// What the object was loaded with: keys and sizes. Written once, so that whoever comes later, with

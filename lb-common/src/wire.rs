@@ -9,6 +9,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Bytes of an Ethernet header without VLAN tags.
 pub const ETHERNET_LEN: usize = 14;
+/// Bytes of a VLAN tag.
+pub const VLAN_TAG_LEN: usize = 4;
 /// Bytes of an IPv4 header without options.
 pub const IPV4_LEN: usize = 20;
 /// Bytes of an IPv6 header without extension headers.

@@ -7,8 +7,8 @@ use lb_common::counter::Reason;
 use lb_common::encap::TTL;
 use lb_common::packet::{Packet, Role};
 use lb_common::wire::{
-    ETHERNET_LEN, Ethernet, Frame, ICMP_LEN, IPV4_LEN, IPV6_LEN, Icmp, Ipv4, Ipv6, ether_type,
-    icmp_type, icmpv6_type, ip_proto,
+    ETHERNET_LEN, Ethernet, Frame, ICMP_LEN, IPV4_LEN, IPV6_LEN, Icmp, Ipv4, Ipv6, VLAN_TAG_LEN,
+    VlanTag, icmp_type, icmpv6_type, ip_proto,
 };
 use zerocopy::network_endian::{U16, U32};
 
@@ -170,15 +170,53 @@ pub fn too_big(ctx: &XdpContext, packet: &Packet, mtu: u16) -> Reason {
     }
 }
 
-/// Cuts the frame to the quote and makes `room` bytes in front. Returns the old Ethernet header.
+/// A link header to answer with: addresses turned, VLAN tags as they came.
+struct Link {
+    ethernet: Ethernet,
+    tags: [VlanTag; 2],
+    length: usize,
+}
+
+impl Link {
+    /// The link header of a packet.
+    #[inline(always)]
+    fn read(ctx: &XdpContext, packet: &Packet) -> Option<Self> {
+        let frame = XdpFrame::new(ctx);
+        let ethernet: Ethernet = frame.read(0)?;
+        let turned = Ethernet {
+            destination: ethernet.source,
+            source: ethernet.destination,
+            ether_type: ethernet.ether_type,
+        };
+        Some(Self {
+            ethernet: turned,
+            // Without tags these are the start of the IP packet, which is as long.
+            tags: frame.read(ETHERNET_LEN)?,
+            length: usize::from(packet.ip_offset),
+        })
+    }
+
+    /// Writes it to the start of the frame.
+    #[inline(always)]
+    fn write(&self, ctx: &XdpContext) -> bool {
+        let [first, second] = self.tags;
+        write(ctx, 0, self.ethernet)
+            && (self.length == ETHERNET_LEN || write(ctx, ETHERNET_LEN, first))
+            && (self.length != ETHERNET_LEN + 2 * VLAN_TAG_LEN
+                || write(ctx, ETHERNET_LEN + VLAN_TAG_LEN, second))
+    }
+}
+
+/// Cuts the frame to the quote and makes `room` bytes in front. Returns the link header.
 #[inline(always)]
-fn make_room(ctx: &XdpContext, room: usize) -> Option<Ethernet> {
-    let frame = XdpFrame::new(ctx);
-    let ethernet: Ethernet = frame.read(0)?;
-    let surplus = frame.length().checked_sub(ETHERNET_LEN + QUOTE)?;
+fn make_room(ctx: &XdpContext, packet: &Packet, room: usize) -> Option<Link> {
+    let link = Link::read(ctx, packet)?;
+    let surplus = XdpFrame::new(ctx)
+        .length()
+        .checked_sub(link.length + QUOTE)?;
     // SAFETY: the context is the program's own; pointers are made anew after this.
     let cut = unsafe { bpf_xdp_adjust_tail(ctx.ctx, -(surplus as i32)) };
-    (cut == 0 && move_head(ctx, -(room as i32))).then_some(ethernet)
+    (cut == 0 && move_head(ctx, -(room as i32))).then_some(link)
 }
 
 /// One's complement sum of the ICMP message at `offset`, on top of `seed`.
@@ -220,17 +258,8 @@ fn put_checksum(ctx: &XdpContext, offset: usize, icmp: Icmp, seed: u32) -> bool 
 }
 
 #[inline(always)]
-fn answer_ethernet(to: &Ethernet, ether_type: u16) -> Ethernet {
-    Ethernet {
-        destination: to.source,
-        source: to.destination,
-        ether_type: U16::new(ether_type),
-    }
-}
-
-#[inline(always)]
 fn too_big_v4(ctx: &XdpContext, packet: &Packet, mtu: u16) -> bool {
-    let Some(ethernet) = make_room(ctx, IPV4_LEN + ICMP_LEN) else {
+    let Some(link) = make_room(ctx, packet, IPV4_LEN + ICMP_LEN) else {
         return false;
     };
     let length = (IPV4_LEN + SUMMED) as u16;
@@ -261,14 +290,14 @@ fn too_big_v4(ctx: &XdpContext, packet: &Packet, mtu: u16) -> bool {
         checksum: [0; 2],
         rest: [0, 0, high, low],
     };
-    write(ctx, 0, answer_ethernet(&ethernet, ether_type::IPV4))
-        && write(ctx, ETHERNET_LEN, ip)
-        && put_checksum(ctx, ETHERNET_LEN + IPV4_LEN, icmp, 0)
+    link.write(ctx)
+        && write(ctx, link.length, ip)
+        && put_checksum(ctx, link.length + IPV4_LEN, icmp, 0)
 }
 
 #[inline(always)]
 fn too_big_v6(ctx: &XdpContext, packet: &Packet, mtu: u16) -> bool {
-    let Some(ethernet) = make_room(ctx, IPV6_LEN + ICMP_LEN) else {
+    let Some(link) = make_room(ctx, packet, IPV6_LEN + ICMP_LEN) else {
         return false;
     };
     let (from, to) = (packet.flow.destination, packet.flow.source);
@@ -295,7 +324,7 @@ fn too_big_v6(ctx: &XdpContext, packet: &Packet, mtu: u16) -> bool {
     pseudo += checksum::word(a[3]) + checksum::word(b[0]) + checksum::word(b[1]);
     pseudo += checksum::word(b[2]) + checksum::word(b[3]);
     let seed = u32::from(!checksum::fold(pseudo));
-    write(ctx, 0, answer_ethernet(&ethernet, ether_type::IPV6))
-        && write(ctx, ETHERNET_LEN, ip)
-        && put_checksum(ctx, ETHERNET_LEN + IPV6_LEN, icmp, seed)
+    link.write(ctx)
+        && write(ctx, link.length, ip)
+        && put_checksum(ctx, link.length + IPV6_LEN, icmp, seed)
 }

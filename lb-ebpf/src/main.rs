@@ -45,7 +45,7 @@ mod walk;
 use aya_ebpf::{macros::xdp, programs::XdpContext};
 
 /// The load balancer.
-#[xdp]
+#[xdp(frags)]
 pub fn lb(ctx: XdpContext) -> u32 {
     forward::run(&ctx)
 }

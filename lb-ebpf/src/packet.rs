@@ -7,6 +7,7 @@
 
 use core::mem::MaybeUninit;
 
+use aya_ebpf::helpers::generated::bpf_xdp_get_buff_len;
 use aya_ebpf::programs::XdpContext;
 use lb_common::wire::Frame;
 use zerocopy::{FromBytes, IntoBytes, Unaligned};
@@ -38,10 +39,11 @@ pub fn meta(ctx: &XdpContext) -> usize {
     unsafe { (&raw const (*ctx.ctx).data_meta).read_volatile() as usize }
 }
 
-/// The linear part of an XDP packet.
+/// An XDP packet, of which the linear part can be read: all headers lie there.
 pub struct XdpFrame {
     start: usize,
     end: usize,
+    length: usize,
 }
 
 impl XdpFrame {
@@ -51,6 +53,9 @@ impl XdpFrame {
         Self {
             start: start(ctx),
             end: end(ctx),
+            // Jumbo frames go on in fragments.
+            // SAFETY: the context is the program's own.
+            length: unsafe { bpf_xdp_get_buff_len(ctx.ctx) } as usize,
         }
     }
 }
@@ -67,7 +72,7 @@ impl Frame for XdpFrame {
 
     #[inline(always)]
     fn length(&self) -> usize {
-        self.end - self.start
+        self.length
     }
 }
 

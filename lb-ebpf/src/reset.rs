@@ -4,11 +4,14 @@ use aya_ebpf::helpers::generated::bpf_xdp_adjust_tail;
 use aya_ebpf::programs::XdpContext;
 use lb_common::counter::Reason;
 use lb_common::packet::Packet;
-use lb_common::reset::{self, LENGTH_V4, LENGTH_V6};
-use lb_common::wire::{ETHERNET_LEN, Frame, TCP_LEN, TcpStart};
+use lb_common::reset;
+use lb_common::wire::{Frame, IPV4_LEN, IPV6_LEN, TCP_LEN, TcpStart};
 
 use crate::icmp::turn_ethernet;
 use crate::packet::{XdpFrame, write};
+
+/// No link header is longer; a bound that the verifier sees.
+const MOST_LINK: usize = 31;
 
 /// Answers a segment with a reset.
 #[inline(never)]
@@ -21,7 +24,10 @@ pub fn reply(ctx: &XdpContext, packet: &Packet) -> Reason {
 
 #[inline(always)]
 fn turn(ctx: &XdpContext, packet: &Packet) -> Option<()> {
-    let length = if packet.is_v4 { LENGTH_V4 } else { LENGTH_V6 };
+    // The link header stays as it is, VLAN tags and all.
+    let link = usize::from(packet.ip_offset) & MOST_LINK;
+    let header = if packet.is_v4 { IPV4_LEN } else { IPV6_LEN };
+    let length = link + header + TCP_LEN;
     let segment: TcpStart = XdpFrame::new(ctx).read(packet.payload_offset.into())?;
     let tcp = reset::tcp(packet, &segment);
     // A frame with a TCP header is never shorter than the answer.
@@ -30,11 +36,11 @@ fn turn(ctx: &XdpContext, packet: &Packet) -> Option<()> {
     if unsafe { bpf_xdp_adjust_tail(ctx.ctx, -(surplus as i32)) } != 0 {
         return None;
     }
-    let written = write(ctx, length - TCP_LEN, tcp)
+    let written = write(ctx, link + header, tcp)
         && if packet.is_v4 {
-            write(ctx, ETHERNET_LEN, reset::ipv4(packet))
+            write(ctx, link, reset::ipv4(packet))
         } else {
-            write(ctx, ETHERNET_LEN, reset::ipv6(packet))
+            write(ctx, link, reset::ipv6(packet))
         }
         && turn_ethernet(ctx);
     written.then_some(())

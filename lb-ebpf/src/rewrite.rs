@@ -7,9 +7,11 @@ use lb_common::counter::Reason;
 use lb_common::encap::{self, Inner, Sources};
 use lb_common::packet::{Packet, Role};
 use lb_common::slot::{Member, NextHop, VipEntry, forward_mode, next_hop_flag};
-use lb_common::wire::{ETHERNET_LEN, Ethernet, Frame, Ipv4, Ipv6, ether_type};
+use lb_common::wire::{
+    ETHERNET_LEN, Ethernet, Frame, Ipv4, Ipv6, VLAN_TAG_LEN, VlanTag, ether_type,
+};
 use zerocopy::network_endian::U16;
-use zerocopy::{Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::{IntoBytes, Unaligned};
 
 use crate::icmp;
 use crate::maps::{NEXT_HOPS, SOURCE_V4, SOURCE_V4_MASK, SOURCE_V6, SOURCE_V6_MASK};
@@ -25,25 +27,18 @@ pub struct Sent {
     pub too_big: bool,
 }
 
-#[derive(Clone, Copy, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-struct Outer<T: Unaligned> {
-    ethernet: Ethernet,
-    ip: T,
-}
-
 /// Whether a packet is addressed to what tunnelled packets come from.
 #[inline(always)]
 pub fn is_outer_source(ctx: &XdpContext, packet: &Packet) -> bool {
     let frame = XdpFrame::new(ctx);
     if packet.is_v4 {
-        let Some(ip) = frame.read::<Ipv4>(ETHERNET_LEN) else {
+        let Some(ip) = frame.read::<Ipv4>(packet.ip_offset.into()) else {
             return false;
         };
         let differs = u32::from_ne_bytes(ip.destination) ^ SOURCE_V4.load();
         return SOURCE_V4.load() != 0 && differs & !SOURCE_V4_MASK.load() == 0;
     }
-    let Some(ip) = frame.read::<Ipv6>(ETHERNET_LEN) else {
+    let Some(ip) = frame.read::<Ipv6>(packet.ip_offset.into()) else {
         return false;
     };
     let to = Address::v6(ip.destination).words();
@@ -90,7 +85,7 @@ pub fn send(ctx: &XdpContext, packet: &Packet, vip: &VipEntry, member: &Member, 
             } else {
                 ether_type::IPV6
             };
-            write(ctx, 0, ethernet(hop, family))
+            put_front(ctx, packet, hop, family, [0_u8; 0])
         }
         (true, true) => encap_v4(ctx, packet, member, hop, hash),
         (true, false) => encap_v6(ctx, packet, member, hop, hash),
@@ -152,6 +147,31 @@ fn sources() -> Sources {
     }
 }
 
+/// Puts link header and outer header in the place of the frame's own link header, however long that was.
+#[inline(always)]
+fn put_front<T: IntoBytes + Unaligned + Copy>(
+    ctx: &XdpContext,
+    packet: &Packet,
+    hop: &NextHop,
+    ether_type: u16,
+    outer: T,
+) -> bool {
+    let (follows, link) = if hop.vlan == 0 {
+        (ether_type, ETHERNET_LEN)
+    } else {
+        (ether_type::VLAN, ETHERNET_LEN + VLAN_TAG_LEN)
+    };
+    let bytes = i32::from(packet.ip_offset) - (link + size_of::<T>()) as i32;
+    let tag = VlanTag {
+        control: U16::new(hop.vlan),
+        ether_type: U16::new(ether_type),
+    };
+    (bytes == 0 || move_head(ctx, bytes))
+        && write(ctx, 0, ethernet(hop, follows))
+        && (hop.vlan == 0 || write(ctx, ETHERNET_LEN, tag))
+        && write(ctx, link, outer)
+}
+
 /// Moves the start of the packet by `bytes`, negative = room in front.
 #[inline(always)]
 pub fn move_head(ctx: &XdpContext, bytes: i32) -> bool {
@@ -162,29 +182,11 @@ pub fn move_head(ctx: &XdpContext, bytes: i32) -> bool {
 #[inline(always)]
 fn encap_v4(ctx: &XdpContext, packet: &Packet, member: &Member, hop: &NextHop, hash: u64) -> bool {
     let ip: Ipv4 = encap::outer_v4(&inner(packet), member.address, &sources(), hash);
-    move_head(ctx, -(size_of::<Ipv4>() as i32))
-        && write(
-            ctx,
-            0,
-            Outer {
-                ethernet: ethernet(hop, ether_type::IPV4),
-                ip,
-            },
-        )
+    put_front(ctx, packet, hop, ether_type::IPV4, ip)
 }
 
 #[inline(always)]
 fn encap_v6(ctx: &XdpContext, packet: &Packet, member: &Member, hop: &NextHop, hash: u64) -> bool {
     let ip: Ipv6 = encap::outer_v6(&inner(packet), member.address, &sources(), hash);
-    move_head(ctx, -(size_of::<Ipv6>() as i32))
-        && write(
-            ctx,
-            0,
-            Outer {
-                ethernet: ethernet(hop, ether_type::IPV6),
-                ip,
-            },
-        )
+    put_front(ctx, packet, hop, ether_type::IPV6, ip)
 }
-
-const _: () = assert!(size_of::<Outer<Ipv4>>() == ETHERNET_LEN + 20);

@@ -1,9 +1,9 @@
 //! Ethernet: what is not IP, tags, and frames that end too early.
 
-use lb_common::packet::Skip;
+use lb_common::packet::{Packet, Skip};
 
 use crate::packets::{self, Flags, tcp, udp};
-use crate::seen::{kind, v4, v6};
+use crate::seen::{flow, kind, v4, v6};
 
 #[test]
 fn arp_and_other_ether_types_are_not_ip() {
@@ -15,15 +15,29 @@ fn arp_and_other_ether_types_are_not_ip() {
 }
 
 #[test]
-fn tagged_frames_are_left_to_the_stack() {
-    for tag in [[0x81, 0x00, 0x00, 0x05], [0x88, 0xa8, 0x00, 0x05]] {
-        let mut frame = tcp(v4(), Flags::Syn, &[]);
-        frame.splice(12..12, tag);
-        assert_eq!(kind(&frame), Err(Skip::Vlan), "{tag:x?}");
+fn up_to_two_tags_are_skipped() {
+    let tags = [0x88, 0xa8, 0, 5, 0x81, 0, 0, 6, 0x81, 0, 0, 7];
+    for talk in [v4(), v6()] {
+        let plain = tcp(talk, Flags::Syn, b"data");
+        let bare = flow(&plain);
+        for bytes in [4, 8] {
+            let mut frame = plain.clone();
+            frame.splice(12..12, tags[12 - bytes..].iter().copied());
+            let seen = flow(&frame);
+            let shift = u16::try_from(bytes).unwrap();
+            let expected = Packet {
+                ip_offset: bare.ip_offset + shift,
+                payload_offset: bare.payload_offset + shift,
+                ..bare
+            };
+            assert_eq!(seen, expected);
+            frame.truncate(frame.len() - 1);
+            assert_eq!(kind(&frame), Err(Skip::Runt));
+        }
+        let mut frame = plain;
+        frame.splice(12..12, tags);
+        assert_eq!(kind(&frame), Err(Skip::Vlan));
     }
-    let mut twice = tcp(v6(), Flags::Syn, &[]);
-    twice.splice(12..12, [0x88, 0xa8, 0, 5, 0x81, 0, 0, 6]);
-    assert_eq!(kind(&twice), Err(Skip::Vlan));
 }
 
 /// A cut frame is a runt wherever it is cut, for every kind of packet: nothing is ever guessed

@@ -178,7 +178,7 @@ extern "C" fn take_next_hop(turn: u32, records: *mut Records) -> i64 {
 }
 
 #[expect(clippy::cast_ptr_alignment, reason = "the copy is read unaligned")]
-/// Interface first, then each MAC address in one store with what must go with it.
+/// Interface and VLAN first, then each MAC address in one store with what must go with it.
 #[inline(always)]
 fn store_next_hop(number: u32, bytes: [u8; 32]) -> Outcome {
     let hop = NEXT_HOPS.get_ptr_mut(number).ok_or(Refusal::OutOfRange)?;
@@ -186,6 +186,7 @@ fn store_next_hop(number: u32, bytes: [u8; 32]) -> Outcome {
     let to = hop.cast::<u64>();
     // SAFETY: both are 32 bytes; the map element is aligned to 8, the copy is read unaligned.
     unsafe {
+        to.add(3).write_volatile(from.add(3).read_unaligned());
         to.add(2).write_volatile(from.add(2).read_unaligned());
         to.add(1).write_volatile(from.add(1).read_unaligned());
         to.write_volatile(from.read_unaligned());

@@ -232,6 +232,7 @@ mod tests {
             up: true,
             carrier: true,
             xdp: None,
+            vlan: None,
         }
     }
 

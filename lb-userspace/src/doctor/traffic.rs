@@ -211,6 +211,7 @@ mod tests {
                 mac: [2; 6],
                 source: [2; 6],
                 interface: 2,
+                vlan: 0,
                 mtu: 1500,
                 via: crate::net::Via::Static,
             })

@@ -5,7 +5,8 @@ use std::thread;
 
 use futures_util::TryStreamExt as _;
 use rtnetlink::packet_route::link::{
-    LinkAttribute, LinkFlags, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
+    InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
+    VlanProtocol, XdpAttached,
 };
 
 use super::NetError;
@@ -28,6 +29,17 @@ pub struct Link {
     pub carrier: bool,
     /// The XDP program on it, if any.
     pub xdp: Option<XdpProgram>,
+    /// Whose VLAN it is, if it is one (`ip link add ... type vlan`).
+    pub vlan: Option<Vlan>,
+}
+
+/// A VLAN of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vlan {
+    /// Index of the interface whose frames are tagged.
+    pub parent: u32,
+    /// 1 to 4094.
+    pub id: u16,
 }
 
 /// An XDP program on an interface, whoever attached it.
@@ -110,12 +122,15 @@ pub(super) fn parse(message: &LinkMessage) -> Option<Link> {
     let ethernet = message.header.link_layer_type == LinkLayerType::Ether;
     let flags = message.header.flags;
     let (mut name, mut mac, mut mtu, mut xdp) = (None, None, None, None);
+    let (mut parent, mut id) = (None, None);
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(text) => name = Some(text.clone()),
             LinkAttribute::Address(bytes) if ethernet => mac = <[u8; 6]>::try_from(&bytes[..]).ok(),
             LinkAttribute::Mtu(bytes) => mtu = Some(*bytes),
             LinkAttribute::Xdp(attributes) => xdp = program(attributes),
+            LinkAttribute::Link(index) => parent = Some(*index),
+            LinkAttribute::LinkInfo(infos) => id = vlan_id(infos),
             _ => {}
         }
     }
@@ -127,6 +142,24 @@ pub(super) fn parse(message: &LinkMessage) -> Option<Link> {
         up: flags.contains(LinkFlags::Up),
         carrier: flags.contains(LinkFlags::LowerUp),
         xdp,
+        vlan: parent.zip(id).map(|(parent, id)| Vlan { parent, id }),
+    })
+}
+
+/// The id of an 802.1Q VLAN; frames of an 802.1ad one have another EtherType, which is not supported.
+fn vlan_id(infos: &[LinkInfo]) -> Option<u16> {
+    let data = infos.iter().find_map(|info| match info {
+        LinkInfo::Data(InfoData::Vlan(data)) => Some(data),
+        _ => None,
+    })?;
+    let foreign =
+        |info: &InfoVlan| matches!(info, InfoVlan::Protocol(p) if *p != VlanProtocol::Ieee8021Q);
+    if data.iter().any(foreign) {
+        return None;
+    }
+    data.iter().find_map(|info| match info {
+        InfoVlan::Id(id) => Some(*id),
+        _ => None,
     })
 }
 
@@ -184,6 +217,28 @@ mod tests {
             })
         );
         assert_eq!(program(&[LinkXdp::Attached(XdpAttached::None)]), None);
+    }
+
+    /// This machine may have no VLANs: what the kernel says of one.
+    #[test]
+    fn a_vlan_is_known_with_its_interface() {
+        let mut message = LinkMessage::default();
+        message.header.index = 7;
+        message.header.link_layer_type = LinkLayerType::Ether;
+        message.attributes = vec![
+            LinkAttribute::IfName("eth0.100".to_owned()),
+            LinkAttribute::Mtu(1500),
+            LinkAttribute::Link(3),
+            LinkAttribute::LinkInfo(vec![LinkInfo::Data(InfoData::Vlan(vec![
+                InfoVlan::Protocol(VlanProtocol::Ieee8021Q),
+                InfoVlan::Id(100),
+            ]))]),
+        ];
+        let vlan = |message: &LinkMessage| parse(message).unwrap().vlan;
+        assert_eq!(vlan(&message), Some(Vlan { parent: 3, id: 100 }));
+        // A veth has a peer's index and is no VLAN.
+        message.attributes.truncate(3);
+        assert_eq!(vlan(&message), None);
     }
 
     #[test]

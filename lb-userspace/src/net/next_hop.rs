@@ -58,6 +58,8 @@ pub struct Resolved {
     pub source: [u8; 6],
     /// Interface index.
     pub interface: u32,
+    /// VLAN on that interface, 0 = none.
+    pub vlan: u16,
     /// Largest IP packet, outer header included: the smaller of the interface's and the route's.
     pub mtu: u16,
     /// Who it is.
@@ -162,6 +164,8 @@ pub type Resolution = Result<Resolved, Unresolved>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Plan<'a> {
     pub link: &'a Link,
+    /// The interface that frames leave by, and their VLAN there, 0 = none.
+    pub out: (u32, u16),
     pub source: [u8; 6],
     pub mtu: u16,
     pub hop: Hop,
@@ -190,9 +194,9 @@ pub(super) fn plan<'a>(
         },
     };
     let interface = link.name.clone();
-    if !settings.interfaces.contains(&interface) {
+    let Some(out) = out(link, links, settings) else {
         return Err(Unresolved::NotOurs { address, interface });
-    }
+    };
     if !link.up || !link.carrier {
         return Err(Unresolved::LinkDown {
             address,
@@ -225,6 +229,7 @@ pub(super) fn plan<'a>(
         .map_or(link.mtu, |mtu| mtu.min(link.mtu));
     Ok(Plan {
         link,
+        out,
         source,
         mtu: u16::try_from(mtu).unwrap_or(u16::MAX),
         hop,
@@ -256,10 +261,22 @@ pub(super) fn decide(
     Ok(Resolved {
         mac,
         source: plan.source,
-        interface: plan.link.index,
+        interface: plan.out.0,
+        vlan: plan.out.1,
         mtu: plan.mtu,
         via,
     })
+}
+
+/// How frames leave by an interface: itself, if the balancer has it, or as a VLAN of one that it has.
+fn out(link: &Link, links: &Links, settings: &Settings) -> Option<(u32, u16)> {
+    let ours = |link: &Link| settings.interfaces.contains(&link.name);
+    if ours(link) {
+        return Some((link.index, 0));
+    }
+    let vlan = link.vlan?;
+    let parent = links.get(&vlan.parent)?;
+    ours(parent).then_some((parent.index, vlan.id))
 }
 
 fn link_of(address: IpAddr, index: u32, links: &Links) -> Result<&Link, Unresolved> {

@@ -10,7 +10,7 @@ use lb_common::slot::{NextHop, next_hop_flag};
 use super::next_hop::{Resolved, Target, Via};
 
 /// Whom a number stands for. Not the MAC address: that may change, and the number stays.
-type Key = (u32, Via);
+type Key = (u32, u16, Via);
 
 /// What the kernel's record of a next hop says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct Record {
     pub mtu: u16,
     /// Interface index.
     pub interface: u32,
+    /// VLAN, 0 = none.
+    pub vlan: u16,
 }
 
 impl Record {
@@ -35,7 +37,8 @@ impl Record {
             mtu: self.mtu,
             interface: self.interface,
             confirmed_s,
-            reserved: 0,
+            vlan: self.vlan,
+            reserved: [0; 6],
         }
     }
 }
@@ -47,6 +50,7 @@ impl From<&NextHop> for Record {
             source: hop.source,
             mtu: hop.mtu,
             interface: hop.interface,
+            vlan: hop.vlan,
         }
     }
 }
@@ -141,7 +145,7 @@ impl NextHopTable {
 
     /// Takes note of a target's next hop.
     pub fn set(&mut self, target: Target, to: &Resolved) -> Result<Placed, TableFull> {
-        let key = (to.interface, to.via);
+        let key = (to.interface, to.vlan, to.via);
         let before = self.users.get(&target).copied();
         let number = self.number_for(key, before)?;
         if let Some(user) = before {
@@ -164,6 +168,7 @@ impl NextHopTable {
             source: to.source,
             mtu: to.mtu,
             interface: to.interface,
+            vlan: to.vlan,
         };
         let mut writes = self.write(number, record);
         if let Some(user) = before.filter(|user| user.number != number) {

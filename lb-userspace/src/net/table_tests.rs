@@ -26,6 +26,7 @@ fn resolved(via: Via) -> Resolved {
         mac: THEIRS,
         source: OURS,
         interface: 2,
+        vlan: 0,
         mtu: 1500,
         via,
     }

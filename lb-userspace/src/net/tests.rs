@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::links::{Link, Links};
+use super::links::{Link, Links, Vlan};
 use super::neighbour::{Answer, Neighbour, Neighbours};
 use super::next_hop::{Resolved, Settings, Target, Unresolved, Via, decide};
 use super::route::{NoPath, Path};
@@ -33,6 +33,7 @@ fn link(index: u32, name: &str) -> Link {
         up: true,
         carrier: true,
         xdp: None,
+        vlan: None,
     }
 }
 
@@ -87,9 +88,42 @@ fn resolved(via: Via) -> Resolved {
         mac: THEIRS,
         source: OURS,
         interface: 2,
+        vlan: 0,
         mtu: 1500,
         via,
     }
+}
+
+/// A route over a VLAN of an interface that we have: frames leave by that, tagged.
+#[test]
+fn over_a_vlan_of_ours() {
+    let vlan = |parent| Link {
+        vlan: Some(Vlan { parent, id: 100 }),
+        ..link(7, "lb0.100")
+    };
+    let route = Ok(Path {
+        interface: 7,
+        ..path(None).unwrap()
+    });
+    let answer = known("10.0.1.11", Answer::Mac(THEIRS));
+    let there = answer[&(2, ip("10.0.1.11"))];
+    let neighbours = [2, 7].map(|index| ((index, ip("10.0.1.11")), there)).into();
+    let decided = |links: &Links, settings: &Settings| {
+        decide(target("10.0.1.11"), &route, links, &neighbours, settings)
+    };
+    let links = [(2, link(2, "lb0")), (7, vlan(2))].into();
+    let found = decided(&links, &settings()).unwrap();
+    assert_eq!((found.interface, found.vlan), (2, 100));
+    let elsewhere = [(2, link(2, "lb0")), (3, link(3, "eth9")), (7, vlan(3))].into();
+    let refused = decided(&elsewhere, &settings()).unwrap_err();
+    assert!(matches!(refused, Unresolved::NotOurs { .. }), "{refused}");
+    // The balancer may have the VLAN's own interface, too.
+    let own = Settings {
+        interfaces: vec!["lb0.100".to_owned()],
+        ..settings()
+    };
+    let found = decided(&links, &own).unwrap();
+    assert_eq!((found.interface, found.vlan), (7, 0));
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod flows;
 mod forwarded;
 mod icmp;
 mod judged;
+mod links;
 mod passed;
 mod states;
 mod trials;

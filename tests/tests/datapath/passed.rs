@@ -30,10 +30,11 @@ fn rows() -> Vec<Row> {
     let syn = || tcp(v4, Flags::Syn, &[]);
     let syn6 = || tcp(v6, Flags::Syn, &[]);
     let arp = edited(syn(), |f| f[12..14].copy_from_slice(&[8, 6]));
-    let vlan = edited(syn(), |f| drop(f.splice(12..12, [0x81, 0, 0, 5])));
-    let qinq = edited(syn6(), |f| {
-        drop(f.splice(12..12, [0x88, 0xa8, 0, 5, 0x81, 0, 0, 6]));
-    });
+    let tags = |mut f: Vec<u8>, tags: &[u8]| {
+        f.splice(12..12, tags.iter().copied());
+        f
+    };
+    let three = [0x88, 0xa8, 0, 5, 0x81, 0, 0, 6, 0x81, 0, 0, 7];
     let (client, vip) = (addr("198.51.100.7"), addr("203.0.113.2"));
     let (client6, vip6) = (addr("2001:db8:c::7"), addr("2001:db8::2"));
     let foreign = inner(&tcp(to("203.0.113.9:80").back(), Flags::Ack, &[])).to_vec();
@@ -48,8 +49,13 @@ fn rows() -> Vec<Row> {
             Reason::NotIp,
             edited(syn(), |f| f[12..14].copy_from_slice(&[0x88, 0xcc])),
         ),
-        pass("802.1Q, even if for a VIP", Reason::Vlan, vlan),
-        pass("QinQ", Reason::Vlan, qinq),
+        pass("three VLAN tags", Reason::Vlan, tags(syn(), &three)),
+        pass("the same of IPv6", Reason::Vlan, tags(syn6(), &three)),
+        pass(
+            "cut in a tag",
+            Reason::Runt,
+            tags(syn(), &three)[..15].to_vec(),
+        ),
         pass("Ethernet header alone", Reason::Runt, syn()[..14].to_vec()),
         pass("cut in the IPv4 header", Reason::Runt, syn()[..33].to_vec()),
         pass(

@@ -73,10 +73,10 @@ fn runts_at_every_cut_length() {
 #[test]
 fn bytes_after_the_ip_packet_change_nothing() {
     for frame in [tcp(v4(), Flags::Syn, &[]), udp(v6(), &[]), udp(v4(), b"x")] {
-        let bare = crate::seen::flow(&frame);
+        let bare = flow(&frame);
         for padding in [1, 6, 18, 1400] {
             let padded = [&frame[..], &vec![0xa5; padding]].concat();
-            assert_eq!(crate::seen::flow(&padded), bare);
+            assert_eq!(flow(&padded), bare);
         }
     }
 }

@@ -18,7 +18,7 @@ use lb_common::packet::FlowKey;
 use lb_common::slot::Node;
 
 use crate::bench::{HOP, OWN};
-use crate::packets::{Ip, Talk, framed, inner, ip};
+use crate::packets::{Ip, Talk, framed, inner, ip, udp_datagram};
 
 /// The key of a client's flow; `protocol` is 6 or 17.
 pub fn key(talk: Talk, protocol: u8) -> FlowKey {
@@ -40,6 +40,14 @@ pub fn l2(frame: &[u8]) -> Vec<u8> {
 pub fn ipip(node: &Node, frame: &[u8], flow: &FlowKey, backend: IpAddr) -> Vec<u8> {
     let packet = inner(frame);
     let (header, length, protocol) = like(packet);
+    let (source, outer) = outer_of(node, flow, backend, header);
+    let tunnelled = ip(&outer, source, backend, protocol, &packet[..length]);
+    // What lies behind the packet (Ethernet pads) stays behind it.
+    framed(&[&tunnelled[..], &packet[length..]].concat(), OWN, HOP)
+}
+
+/// Outer source and header.
+fn outer_of(node: &Node, flow: &FlowKey, backend: IpAddr, header: Ip) -> (IpAddr, Ip) {
     let entropy = hash::flow(node.tag_key, flow);
     let low = u32::try_from(entropy & 0xffff_ffff).unwrap();
     let source = match backend {
@@ -58,8 +66,21 @@ pub fn ipip(node: &Node, frame: &[u8], flow: &FlowKey, backend: IpAddr) -> Vec<u
         flow_label,
         ..header
     };
-    let tunnelled = ip(&outer, source, backend, protocol, &packet[..length]);
-    // What lies behind the packet (Ethernet pads) stays behind it.
+    (source, outer)
+}
+
+/// Sent on in UDP to `backend`, as [`ipip`].
+pub fn gue(node: &Node, frame: &[u8], flow: &FlowKey, backend: IpAddr) -> Vec<u8> {
+    let packet = inner(frame);
+    let (header, length, _) = like(packet);
+    let (source, outer) = outer_of(node, flow, backend, header);
+    let port = 0xc000 | u16::try_from(hash::flow(node.tag_key, flow) >> 16 & 0x3fff).unwrap();
+    let talk = Talk {
+        from: (source, port).into(),
+        to: (backend, 6080).into(),
+    };
+    let datagram = udp_datagram(talk, &packet[..length]);
+    let tunnelled = ip(&outer, source, backend, 17, &datagram);
     framed(&[&tunnelled[..], &packet[length..]].concat(), OWN, HOP)
 }
 

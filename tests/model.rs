@@ -108,7 +108,7 @@ impl PoolModel {
             // The packet arrives as it is: of the backend's own family.
             forward_mode::L2 => entry.serves_v4 <= u8::from(v4) && entry.serves_v6 <= u8::from(!v4),
             // 4in4, 4in6, 6in6; not 6in4.
-            forward_mode::IPIP => !(v4 && entry.serves_v6 == 1),
+            forward_mode::IPIP | forward_mode::GUE => !(v4 && entry.serves_v6 == 1),
             _ => false,
         };
         let reached = self

@@ -23,6 +23,8 @@ pub enum Out {
     L2,
     /// An outer header to a backend, for a packet of this flow.
     Ipip(FlowKey, IpAddr),
+    /// The same with UDP between.
+    Gue(FlowKey, IpAddr),
     /// These bytes.
     Exactly(Vec<u8>),
 }
@@ -153,6 +155,7 @@ pub fn judge(bench: &Bench, image: &Image, row: &Row, ask: Ask) -> Decision {
         Out::Untouched => row.frame.clone(),
         Out::L2 => expect::l2(&row.frame),
         Out::Ipip(flow, to) => expect::ipip(&bench.kernel.node, &row.frame, flow, *to),
+        Out::Gue(flow, to) => expect::gue(&bench.kernel.node, &row.frame, flow, *to),
         Out::Exactly(bytes) => bytes.clone(),
     };
     assert_eq!(

@@ -5,7 +5,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::address::Address;
 use crate::checksum;
-use crate::wire::{ETHERNET_LEN, Ethernet, Frame, IPV6_LEN, Ipv4, Ipv6, ether_type, ip_proto};
+use crate::gue;
+use crate::wire::{
+    ETHERNET_LEN, Ethernet, Frame, IPV6_LEN, Ipv4, Ipv6, UDP_LEN, Udp, ether_type, ip_proto,
+};
 
 /// What the decap program is told, the only element of its map `SETTINGS`.
 #[derive(
@@ -66,7 +69,7 @@ pub struct Tunnel {
     pub destination: Address,
     /// ECN bits of the outer header.
     pub ecn: u8,
-    /// Bytes of the outer header: 20 to 60.
+    /// Bytes of the outer headers: 20 to 196.
     pub length: usize,
     /// EtherType of what it carries.
     pub inner: u16,
@@ -90,7 +93,7 @@ pub fn tunnel<F: Frame + ?Sized>(frame: &F) -> Result<Tunnel, Outcome> {
 #[inline(always)]
 fn tunnel_v4<F: Frame + ?Sized>(frame: &F) -> Result<Tunnel, Outcome> {
     let outer: Ipv4 = frame.read(ETHERNET_LEN).ok_or(Outcome::Passed)?;
-    if outer.protocol != ip_proto::IPIP {
+    if !matches!(outer.protocol, ip_proto::IPIP | ip_proto::UDP) {
         return Err(Outcome::Passed);
     }
     let length = usize::from(outer.version_ihl & 0x0f) << 2;
@@ -98,23 +101,34 @@ fn tunnel_v4<F: Frame + ?Sized>(frame: &F) -> Result<Tunnel, Outcome> {
         return Err(Outcome::Malformed);
     }
     if outer.fragment.get() & (Ipv4::MORE_FRAGMENTS | Ipv4::OFFSET_MASK) != 0 {
-        return Err(Outcome::Fragment);
+        // Any datagram may be fragmented: it is nothing to count.
+        let tunnel = outer.protocol == ip_proto::IPIP;
+        return Err(if tunnel {
+            Outcome::Fragment
+        } else {
+            Outcome::Passed
+        });
     }
+    let (length, inner) = match outer.protocol {
+        ip_proto::UDP => gue(frame, length)?,
+        _ => (length, ether_type::IPV4),
+    };
     Ok(Tunnel {
         source: Address::v4(outer.source),
         destination: Address::v4(outer.destination),
         ecn: outer.tos & 3,
         length,
-        inner: ether_type::IPV4,
+        inner,
     })
 }
 
 #[inline(always)]
 fn tunnel_v6<F: Frame + ?Sized>(frame: &F) -> Result<Tunnel, Outcome> {
     let outer: Ipv6 = frame.read(ETHERNET_LEN).ok_or(Outcome::Passed)?;
-    let inner = match outer.next_header {
-        ip_proto::IPIP => ether_type::IPV4,
-        ip_proto::IPV6 => ether_type::IPV6,
+    let (length, inner) = match outer.next_header {
+        ip_proto::IPIP => (IPV6_LEN, ether_type::IPV4),
+        ip_proto::IPV6 => (IPV6_LEN, ether_type::IPV6),
+        ip_proto::UDP => gue(frame, IPV6_LEN)?,
         ip_proto::FRAGMENT => return Err(Outcome::Fragment),
         _ => return Err(Outcome::Passed),
     };
@@ -122,9 +136,42 @@ fn tunnel_v6<F: Frame + ?Sized>(frame: &F) -> Result<Tunnel, Outcome> {
         source: Address::v6(outer.source),
         destination: Address::v6(outer.destination),
         ecn: outer.traffic_class() & 3,
-        length: IPV6_LEN,
+        length,
         inner,
     })
+}
+
+/// Bytes of a GUE header of variant 0 without fields.
+const GUE_LEN: usize = 4;
+/// Its bit for control messages, and the bits of its length in 4-byte units.
+const GUE_CONTROL: u8 = 0x20;
+const GUE_FIELDS: u8 = 0x1f;
+
+/// Bytes of all headers up to the packet in a GUE packet whose IP header has `length`, and its
+/// EtherType. Variant 0 has a header of its own, variant 1 none; both are opened. The UDP checksum is
+/// not looked at: zero is right too (RFC 6935), and the packet inside has its own.
+#[inline(always)]
+fn gue<F: Frame + ?Sized>(frame: &F, length: usize) -> Result<(usize, u16), Outcome> {
+    let offset = ETHERNET_LEN + length;
+    let udp: Udp = frame.read(offset).ok_or(Outcome::Passed)?;
+    if udp.ports.destination != gue::PORT.to_be_bytes() {
+        return Err(Outcome::Passed);
+    }
+    let head: [u8; GUE_LEN] = frame.read(offset + UDP_LEN).ok_or(Outcome::Malformed)?;
+    let length = length + UDP_LEN;
+    match head[0] >> 4 {
+        4 => return Ok((length, ether_type::IPV4)),
+        6 => return Ok((length, ether_type::IPV6)),
+        0..=3 => {}
+        _ => return Err(Outcome::Malformed),
+    }
+    let length = length + GUE_LEN + usize::from(head[0] & GUE_FIELDS) * 4;
+    match head[1] {
+        _ if head[0] & GUE_CONTROL != 0 => Err(Outcome::Passed),
+        ip_proto::IPIP => Ok((length, ether_type::IPV4)),
+        ip_proto::IPV6 => Ok((length, ether_type::IPV6)),
+        _ => Err(Outcome::Passed),
+    }
 }
 
 /// ECN code points (RFC 3168).
@@ -202,6 +249,35 @@ mod tests {
         outer.extend([1, 1, 1, 1]);
         let frame = in_ethernet(0x0800, &[&outer, &udp_v4(9)]);
         assert_eq!(tunnel(frame.as_slice()).unwrap().length, 24);
+    }
+
+    #[test]
+    fn finds_what_is_in_gue() {
+        type Case<'a> = (&'a [&'a [u8]], Result<(usize, u16), Outcome>);
+        let inner = udp_v4(9);
+        let six = [&[0x60_u8; 1][..], &[0; 39]].concat();
+        let udp = |port: u16| [&[0xc0, 1][..], &port.to_be_bytes(), &[0, 99, 0, 0]].concat();
+        let zero = |first: u8, protocol: u8| [&[first, protocol, 0, 0][..], &[7; 8]].concat();
+        // (behind the UDP header, what is found: bytes of headers, EtherType)
+        let cases: [Case<'_>; 8] = [
+            (&[&inner], Ok((28, 0x0800))),
+            (&[&six], Ok((28, 0x86dd))),
+            (&[&zero(2, 4), &inner], Ok((40, 0x0800))),
+            (&[&zero(0, 41)[..4], &six], Ok((32, 0x86dd))),
+            (&[&zero(0x20, 4), &inner], Err(Outcome::Passed)),
+            (&[&zero(0, 17), &inner], Err(Outcome::Passed)),
+            (&[&[0x80; 40]], Err(Outcome::Malformed)),
+            (&[&[0x45]], Err(Outcome::Malformed)),
+        ];
+        for (parts, wanted) in cases {
+            let (ip, udp) = (outer_v4(17, 0), udp(6080));
+            let parts = [&[&ip[..], &udp], parts].concat();
+            let frame = in_ethernet(0x0800, &parts);
+            let found = tunnel(frame.as_slice()).map(|found| (found.length, found.inner));
+            assert_eq!(found, wanted, "{parts:x?}");
+        }
+        let other = in_ethernet(0x0800, &[&outer_v4(17, 0), &udp(53), &inner]);
+        assert_eq!(tunnel(other.as_slice()), Err(Outcome::Passed));
     }
 
     #[test]

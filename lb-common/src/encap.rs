@@ -40,11 +40,27 @@ pub struct Inner {
     pub id: u16,
 }
 
-/// Outer IPv4 header.
+/// Outer IPv4 header around an IP packet.
 #[inline(always)]
 pub fn outer_v4(inner: &Inner, backend: Address, sources: &Sources, entropy: u64) -> Ipv4 {
+    ipv4(inner, backend, sources, entropy, ip_proto::IPIP, 0)
+}
+
+/// Outer IPv4 header; `between` bytes lie between it and the packet, and are of `protocol`.
+#[inline(always)]
+pub fn ipv4(
+    inner: &Inner,
+    backend: Address,
+    sources: &Sources,
+    entropy: u64,
+    protocol: u8,
+    between: u16,
+) -> Ipv4 {
     let source = sources.v4 ^ ((entropy as u32) & sources.v4_mask);
-    let total = inner.length.wrapping_add(IPV4_LEN as u16);
+    let total = inner
+        .length
+        .wrapping_add(between)
+        .wrapping_add(IPV4_LEN as u16);
     let (flags, id) = if inner.dont_fragment {
         (Ipv4::DONT_FRAGMENT, 0)
     } else {
@@ -57,7 +73,7 @@ pub fn outer_v4(inner: &Inner, backend: Address, sources: &Sources, entropy: u64
         + u64::from(u16::from_ne_bytes([length_high, length_low]))
         + u64::from(id)
         + u64::from(u16::from_ne_bytes([flags_high, flags_low]))
-        + u64::from(u16::from_ne_bytes([TTL, ip_proto::IPIP]))
+        + u64::from(u16::from_ne_bytes([TTL, protocol]))
         + checksum::word(source)
         + checksum::word(destination);
     Ipv4 {
@@ -67,27 +83,41 @@ pub fn outer_v4(inner: &Inner, backend: Address, sources: &Sources, entropy: u64
         id: id.to_ne_bytes(),
         fragment: U16::new(flags),
         ttl: TTL,
-        protocol: ip_proto::IPIP,
+        protocol,
         checksum: checksum::fold(sum).to_ne_bytes(),
         source: source.to_ne_bytes(),
         destination: destination.to_ne_bytes(),
     }
 }
 
-/// Outer IPv6 header.
+/// Outer IPv6 header around an IP packet.
 #[inline(always)]
 pub fn outer_v6(inner: &Inner, backend: Address, sources: &Sources, entropy: u64) -> Ipv6 {
+    let protocol = if inner.is_v4 {
+        ip_proto::IPIP
+    } else {
+        ip_proto::IPV6
+    };
+    ipv6(inner, backend, sources, entropy, protocol, 0)
+}
+
+/// Outer IPv6 header; `between` bytes lie between it and the packet, and are of `protocol`.
+#[inline(always)]
+pub fn ipv6(
+    inner: &Inner,
+    backend: Address,
+    sources: &Sources,
+    entropy: u64,
+    protocol: u8,
+    between: u16,
+) -> Ipv6 {
     let [a, b, c, d] = sources.v6;
     let source = Address::from_words([a, b, c, d ^ ((entropy as u32) & sources.v6_mask)]);
     let flow_label = (entropy >> 32) as u32 & 0x000f_ffff;
     Ipv6 {
         version_class_flow: U32::new(0x6000_0000 | u32::from(inner.tos) << 20 | flow_label),
-        payload_length: U16::new(inner.length),
-        next_header: if inner.is_v4 {
-            ip_proto::IPIP
-        } else {
-            ip_proto::IPV6
-        },
+        payload_length: U16::new(inner.length.wrapping_add(between)),
+        next_header: protocol,
         hop_limit: TTL,
         source: source.v6_bytes(),
         destination: backend.v6_bytes(),

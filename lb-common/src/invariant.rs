@@ -129,7 +129,7 @@ pub fn judge_member(
         forward_mode::L2 => {
             (backend_is_v4 || entry.serves_v4 == 0) && (!backend_is_v4 || entry.serves_v6 == 0)
         }
-        forward_mode::IPIP => !backend_is_v4 || entry.serves_v6 == 0,
+        forward_mode::IPIP | forward_mode::GUE => !backend_is_v4 || entry.serves_v6 == 0,
         _ => false,
     };
     if !fits || member.forward != entry.forward {
@@ -280,6 +280,9 @@ mod tests {
             (v4, forward_mode::IPIP, 0, 1, false),
             (v6, forward_mode::IPIP, 1, 1, true),
             (v4, forward_mode::IPIP, 1, 1, false),
+            (v4, forward_mode::GUE, 1, 0, true),
+            (v6, forward_mode::GUE, 1, 1, true),
+            (v4, forward_mode::GUE, 0, 1, false),
             (v4, forward_mode::L2, 1, 0, true),
             (v6, forward_mode::L2, 0, 1, true),
             (v6, forward_mode::L2, 1, 0, false),

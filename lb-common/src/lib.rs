@@ -23,6 +23,7 @@ pub mod encap;
 pub mod evidence;
 pub mod flow;
 pub mod guard;
+pub mod gue;
 pub mod hash;
 pub mod invariant;
 pub mod maglev;

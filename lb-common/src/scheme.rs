@@ -58,7 +58,7 @@ pub const fn placed(flow: &FlowKey, flags: u8, port: u16) -> FlowKey {
 /// `change` tells the changes made from it apart.
 #[inline(always)]
 pub const fn steady_salt(generation: u64, change: u32) -> u64 {
-    hash::round(generation, change as u64 | 1 << 32)
+    hash::round(hash::round(1, generation), change as u64)
 }
 
 #[cfg(test)]

@@ -6,7 +6,9 @@
 use crate::address::Address;
 use crate::evidence::IcmpError;
 use crate::packet::{Kind, Packet, Role, Skip};
-use crate::wire::{Frame, IPV6_LEN, Icmp, Ipv4, Ipv6, Ports, icmp_type, icmpv6_type, ip_proto};
+use crate::wire::{
+    Frame, ICMP_LEN, IPV6_LEN, Icmp, Ipv4, Ipv6, Ports, UDP_LEN, icmp_type, icmpv6_type, ip_proto,
+};
 
 /// Codes of [`icmp_type::UNREACHABLE`] (RFC 792).
 const PROTOCOL_UNREACHABLE: u8 = 2;
@@ -42,6 +44,26 @@ pub const fn meaning_v6(header: &Icmp) -> IcmpError {
         (icmpv6_type::PACKET_TOO_BIG, _) => IcmpError::TooBig,
         _ => IcmpError::Host,
     }
+}
+
+/// The flow of the packet that was in the GUE packet that an ICMP error quotes.
+#[inline(always)]
+pub fn inside_gue<F: Frame + ?Sized>(frame: &F, packet: &mut Packet) -> Result<Kind, Skip> {
+    let quote = usize::from(packet.payload_offset) + ICMP_LEN;
+    let length = if packet.is_v4 {
+        let head: [u8; 2] = frame.read(quote).ok_or(Skip::Icmp)?;
+        usize::from(head[0] & 0x0f) * 4
+    } else {
+        IPV6_LEN
+    };
+    let offset = quote + length + UDP_LEN;
+    let head: [u8; 2] = frame.read(offset).ok_or(Skip::Icmp)?;
+    let tunnel = match head[0] >> 4 {
+        4 => ip_proto::IPIP,
+        6 => ip_proto::IPV6,
+        _ => return Err(Skip::Icmp),
+    };
+    inner(frame, offset, tunnel, packet)
 }
 
 /// The flow of the packet at `offset`, which was inside the tunnel of protocol `tunnel`.

@@ -197,6 +197,23 @@ pub struct TcpStart {
     pub flags: u8,
 }
 
+/// Bytes of a UDP header.
+pub const UDP_LEN: usize = 8;
+
+/// UDP header (RFC 768).
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Udp {
+    /// Ports.
+    pub ports: Ports,
+    /// Header and data, in bytes.
+    pub length: U16,
+    /// Checksum as it lies in the packet; 0 = none.
+    pub checksum: [u8; 2],
+}
+
+const _: () = assert!(size_of::<Udp>() == UDP_LEN);
+
 /// Bytes of a TCP header without options.
 pub const TCP_LEN: usize = 20;
 

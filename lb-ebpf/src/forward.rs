@@ -7,6 +7,7 @@ use lb_common::packet::{Kind, Packet, Role, Skip};
 use lb_common::parse::parse;
 use lb_common::probe::Probe;
 use lb_common::slot::VipEntry;
+use lb_common::{gue, tunnel_error};
 
 use crate::control::{self, View};
 use crate::maps::PACKETS;
@@ -77,14 +78,19 @@ fn at_hand(probed: bool) -> Option<&'static mut Packet> {
 }
 
 #[inline(always)]
-fn handle(ctx: &XdpContext, kind: Kind, packet: &Packet, asked: Option<Asked>) -> Outcome {
+fn handle(ctx: &XdpContext, kind: Kind, packet: &mut Packet, asked: Option<Asked>) -> Outcome {
     let Some(view) = view(asked) else {
         return Outcome::of(Reason::Unconfigured, 0);
     };
-    if kind == Kind::Flow {
+    let by_gue =
+        kind == Kind::Flow && gue::may_be_error(packet) && rewrite::is_outer_source(ctx, packet);
+    if kind == Kind::Flow && !by_gue {
         return forward(ctx, &view, packet, asked);
     }
-    if kind == Kind::TunnelError {
+    if by_gue && tunnel_error::inside_gue(&XdpFrame::new(ctx), packet).is_err() {
+        return Outcome::of(Reason::TunnelError, view.active);
+    }
+    if kind == Kind::TunnelError || by_gue {
         return Outcome::of(tunnel_error(ctx, &view, packet), view.active);
     }
     let reason = if !knows(&view, &packet.flow.destination) {

@@ -30,6 +30,7 @@ mod deadman;
 mod flows;
 mod forward;
 mod guard;
+mod gue;
 mod icmp;
 mod maps;
 mod packet;

@@ -8,11 +8,12 @@ use lb_common::encap::{self, Inner, Sources};
 use lb_common::packet::{Packet, Role};
 use lb_common::slot::{Member, NextHop, VipEntry, forward_mode, next_hop_flag};
 use lb_common::wire::{
-    ETHERNET_LEN, Ethernet, Frame, Ipv4, Ipv6, VLAN_TAG_LEN, VlanTag, ether_type,
+    ETHERNET_LEN, Ethernet, Frame, Ipv4, Ipv6, UDP_LEN, VLAN_TAG_LEN, VlanTag, ether_type,
 };
 use zerocopy::network_endian::U16;
 use zerocopy::{IntoBytes, Unaligned};
 
+use crate::gue;
 use crate::icmp;
 use crate::maps::{NEXT_HOPS, SOURCE_V4, SOURCE_V4_MASK, SOURCE_V6, SOURCE_V6_MASK};
 use crate::packet::{XdpFrame, write};
@@ -62,9 +63,12 @@ pub fn send(ctx: &XdpContext, packet: &Packet, vip: &VipEntry, member: &Member, 
     if hop.flags & next_hop_flag::RESOLVED == 0 {
         return failed(Reason::NoNextHop);
     }
-    let tunnelled = member.forward == forward_mode::IPIP;
     let to_v4 = member.address.is_v4();
-    let overhead = if tunnelled { encap::overhead(to_v4) } else { 0 };
+    let overhead = match member.forward {
+        forward_mode::IPIP => encap::overhead(to_v4),
+        forward_mode::GUE => encap::overhead(to_v4) + UDP_LEN as u16,
+        _ => 0,
+    };
     let mtu = if vip.mtu != 0 && vip.mtu < hop.mtu {
         vip.mtu
     } else {
@@ -78,8 +82,11 @@ pub fn send(ctx: &XdpContext, packet: &Packet, vip: &VipEntry, member: &Member, 
             too_big: true,
         };
     }
-    let written = match (tunnelled, to_v4) {
-        (false, _) => {
+    let written = match (member.forward, to_v4) {
+        (forward_mode::IPIP, true) => encap_v4(ctx, packet, member, hop, hash),
+        (forward_mode::IPIP, false) => encap_v6(ctx, packet, member, hop, hash),
+        (forward_mode::GUE, _) => gue::encap(ctx, packet, member, hop, hash),
+        _ => {
             let family = if packet.is_v4 {
                 ether_type::IPV4
             } else {
@@ -87,8 +94,6 @@ pub fn send(ctx: &XdpContext, packet: &Packet, vip: &VipEntry, member: &Member, 
             };
             put_front(ctx, packet, hop, family, [0_u8; 0])
         }
-        (true, true) => encap_v4(ctx, packet, member, hop, hash),
-        (true, false) => encap_v6(ctx, packet, member, hop, hash),
     };
     if !written {
         return failed(Reason::NoHeadroom);
@@ -126,8 +131,9 @@ fn ethernet(hop: &NextHop, ether_type: u16) -> Ethernet {
     }
 }
 
+/// What an outer header needs to know of a packet.
 #[inline(always)]
-fn inner(packet: &Packet) -> Inner {
+pub fn inner(packet: &Packet) -> Inner {
     Inner {
         length: packet.ip_length,
         is_v4: packet.is_v4,
@@ -137,8 +143,9 @@ fn inner(packet: &Packet) -> Inner {
     }
 }
 
+/// Outer sources, as loaded.
 #[inline(always)]
-fn sources() -> Sources {
+pub fn sources() -> Sources {
     Sources {
         v4: SOURCE_V4.load(),
         v4_mask: SOURCE_V4_MASK.load(),
@@ -149,7 +156,7 @@ fn sources() -> Sources {
 
 /// Puts link header and outer header in the place of the frame's own link header, however long that was.
 #[inline(always)]
-fn put_front<T: IntoBytes + Unaligned + Copy>(
+pub fn put_front<T: IntoBytes + Unaligned + Copy>(
     ctx: &XdpContext,
     packet: &Packet,
     hop: &NextHop,

@@ -104,6 +104,11 @@ fn ipip_forwards_both_families_and_protocols() {
 }
 
 #[test]
+fn gue_forwards_both_families_and_protocols() {
+    forwards_everything("gue");
+}
+
+#[test]
 fn l2_forwards_both_families_and_protocols() {
     forwards_everything("l2");
 }

@@ -37,7 +37,6 @@ pub const SENSE_RULES: &[&Rule] = &[
     &POOL_HALVED,
     &POOL_DOUBLED,
     &SERVICE_MOVED,
-    &NO_GUE,
     &NO_QUIC,
     &NO_HEALTH,
     &NO_IDENTITY,
@@ -127,7 +126,7 @@ rules! {
     FAMILY = "LB024", Error, false, "The backends' address family suits the VIP and the mode";
     why "The packets cannot be carried there: every one would be dropped.";
     example "IPv6 VIP with IPv4 backends";
-    fix "l2: the same family. ipip: IPv4 over either, IPv6 over IPv6.";
+    fix "l2: the same family. ipip and gue: IPv4 over either, IPv6 over IPv6.";
 
     SHARED_ADDRESS = "LB025", Warning, true, "A server belongs to one service";
     why "If it is not meant to run both, one of the services is about to be sent to the wrong \
@@ -209,11 +208,6 @@ rules! {
     why "Relabelling is how a wrong pool gets past LB013.";
     example "10.0.1.11 serves blog now, and is in a pool of shop in the file";
     fix "Check that the server was meant to change service.";
-
-    NO_GUE = "LB050", Error, false, "forward = \"gue\" is not supported by this version";
-    why "The data path cannot build the header; nothing would arrive.";
-    example "forward = \"gue\"";
-    fix "Use ipip, or l2 for servers on the same segment.";
 
     NO_QUIC = "LB051", Error, false, "Flag quic is not supported by this version";
     why "The VIP would behave as if the flag were not there.";

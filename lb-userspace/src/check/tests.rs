@@ -167,7 +167,7 @@ const EDITS: &[Edit] = &[
     ),
     ("table_size = 65537", "table_size = 1000003", &["LB036:0"]),
     // What this version cannot do.
-    ("\"ipip\"", "\"gue\"", &["LB050:14"]),
+    ("\"ipip\"", "\"gue\"", &[]),
     (
         "port = 80\n",
         "port = 80\nflags = [\"quic\", \"stateless\"]\n",

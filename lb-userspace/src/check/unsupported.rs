@@ -1,14 +1,13 @@
 //! Features that the file format has and this version's data path has not. Each is reported under
 //! a rule of its own, never ignored; when one is built, its line here and its rule's use go.
 
-use super::rules::{NO_GUE, NO_HEALTH, NO_IDENTITY, NO_QUIC, NO_QUIC_ID, NO_SLOW_START};
-use crate::config::{DraftPool, Forward, Lines, Log, Pool, Rule, Vip, VipFlag};
+use super::rules::{NO_HEALTH, NO_IDENTITY, NO_QUIC, NO_QUIC_ID, NO_SLOW_START};
+use crate::config::{DraftPool, Lines, Log, Pool, Rule, Vip, VipFlag};
 
 type Uses = fn(&Pool) -> bool;
 
 /// Key, its rule, and whether a pool uses it.
 const POOL_FEATURES: &[(&str, &Rule, Uses)] = &[
-    ("forward", &NO_GUE, |pool| pool.forward == Forward::Gue),
     ("health", &NO_HEALTH, |pool| pool.health.is_some()),
     ("identity", &NO_IDENTITY, |pool| pool.identity.is_some()),
     ("slow_start", &NO_SLOW_START, |pool| {

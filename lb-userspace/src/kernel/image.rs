@@ -185,7 +185,7 @@ fn pool_image(
         members: u32::try_from(members.len()).unwrap_or(u32::MAX),
         min_backends: pool.min_backends,
         max_share_ppm: pool.max_share_ppm.unwrap_or(0),
-        forward: mode(pool.forward)?,
+        forward: mode(pool.forward),
         on_dead: when_dead(pool.on_dead),
         idle: pool.idle_timeout.map_or(0, idle_steps),
         mtu: pool.mtu.unwrap_or(0),
@@ -201,13 +201,11 @@ fn pool_image(
 }
 
 /// The kernel's number of a forwarding mode.
-pub fn mode(forward: Forward) -> Result<u8, KernelError> {
+pub const fn mode(forward: Forward) -> u8 {
     match forward {
-        Forward::L2 => Ok(forward_mode::L2),
-        Forward::Ipip => Ok(forward_mode::IPIP),
-        Forward::Gue => Err(KernelError::Capacity(
-            "forward = \"gue\" is not supported by this version".to_owned(),
-        )),
+        Forward::L2 => forward_mode::L2,
+        Forward::Ipip => forward_mode::IPIP,
+        Forward::Gue => forward_mode::GUE,
     }
 }
 
@@ -273,7 +271,7 @@ fn member_image(
         } else {
             member_state::DOWN
         },
-        forward: mode(pool.forward)?,
+        forward: mode(pool.forward),
         ..Member::new_zeroed()
     };
     let id = numbers.member(region, &member).ok_or_else(|| {

@@ -16,6 +16,7 @@ mod evidence;
 mod flags;
 mod flows;
 mod forwarded;
+mod gue;
 mod icmp;
 mod judged;
 mod links;

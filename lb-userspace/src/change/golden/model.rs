@@ -7,6 +7,7 @@ use lb_common::address::Address;
 use lb_common::counter::Reason;
 use lb_common::packet::FlowKey;
 use lb_common::slot::{Member, NextHop, Node, forward_mode, member_state, next_hop_flag};
+use lb_common::wire::ip_proto;
 use lb_common::{hash, scheme};
 
 use super::packet::{self, Flow, Header, Kind};
@@ -15,6 +16,8 @@ use crate::kernel::image::{Image, MemberImage, PoolImage, VipImage};
 use crate::kernel::object::Kernel;
 use crate::kernel::probe::{Action, LONGEST};
 
+/// The port of GUE.
+const GUE_PORT: u16 = 6080;
 /// Positions of the table that are tried for a backend that takes flows.
 const TRIES: usize = 16;
 /// The interface that test runs come in by: the loopback.
@@ -167,6 +170,8 @@ fn overhead(member: &Member) -> u16 {
     match (member.forward, member.address.is_v4()) {
         (forward_mode::IPIP, true) => 20,
         (forward_mode::IPIP, false) => 40,
+        (forward_mode::GUE, true) => 28,
+        (forward_mode::GUE, false) => 48,
         _ => 0,
     }
 }
@@ -184,7 +189,7 @@ fn length(kind: Kind, member: &Member, mtu: u16) -> usize {
 
 /// The frame that leaves.
 fn sent(node: &Node, inner: &[u8], flow: &Flow, member: &Member, hop: &NextHop) -> Vec<u8> {
-    if member.forward != forward_mode::IPIP {
+    if !matches!(member.forward, forward_mode::IPIP | forward_mode::GUE) {
         return packet::ethernet(hop.destination, hop.source, inner);
     }
     let entropy = hash::flow(node.tag_key, &key(flow));
@@ -199,7 +204,18 @@ fn sent(node: &Node, inner: &[u8], flow: &Flow, member: &Member, hop: &NextHop) 
         flags: packet::DONT_FRAGMENT,
         flow_label: u32::try_from(entropy >> 32).unwrap_or(0) & 0xf_ffff,
     };
-    packet::ethernet(hop.destination, hop.source, &packet::ip(&outer, inner))
+    let whole = if member.forward == forward_mode::GUE {
+        let [.., high, low] = (0xc000 | (entropy >> 16) & 0x3fff).to_be_bytes();
+        let datagram = packet::in_udp(&outer, u16::from_be_bytes([high, low]), GUE_PORT, inner);
+        let outer = Header {
+            protocol: ip_proto::UDP,
+            ..outer
+        };
+        packet::ip(&outer, &datagram)
+    } else {
+        packet::ip(&outer, inner)
+    };
+    packet::ethernet(hop.destination, hop.source, &whole)
 }
 
 /// The outer source: the prefix of agent.toml, the rest filled from the flow's hash.

@@ -256,6 +256,20 @@ fn transport(flow: &Flow, kind: Kind, length: usize) -> Vec<u8> {
     bytes
 }
 
+/// An IP packet as the data of a UDP datagram, its checksum over all of it.
+pub fn in_udp(outer: &Header, from: u16, to: u16, packet: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(packet.len().saturating_add(8)).unwrap_or(u16::MAX);
+    let (from, to) = (from.to_be_bytes(), to.to_be_bytes());
+    let mut bytes = [&from[..], &to, &length.to_be_bytes(), &[0, 0], packet].concat();
+    let sum = sum(outer.from, outer.to, ip_proto::UDP, &bytes);
+    put(
+        &mut bytes,
+        6,
+        if sum == [0, 0] { [0xff, 0xff] } else { sum },
+    );
+    bytes
+}
+
 /// A router's "fragmentation needed" or "packet too big" about an answer of the VIP, with the 8
 /// bytes behind the quoted header that RFC 792 promises.
 fn error(flow: &Flow, header: &Header) -> Vec<u8> {

@@ -4,25 +4,29 @@
 //! 63            28 27          10 9     4 3     0
 //! |  tag (36 bits) | member (18)  | age(6) | birth(4) |
 //! ```
-//! The tag is the top of the flow's hash; the bucket is chosen by its low bits, which never reach
-//! bit 28. With 8 entries a bucket, a look-up matches a foreign flow with a chance of 2^-33.
-//! Entries are read and written as one word, so no CPU ever sees half of one.
+//! The tag is the top of the flow's hash. Where the entry lies is up to the hash's low bits, and in a
+//! table that has grown beyond its first size (see [`crate::flow_table`]) also to the tag's lowest
+//! ones, so that an entry tells by itself where it belongs in a larger or smaller table. A look-up
+//! compares some five entries of one line, and matches a foreign one with a chance of 2^-34 up to 64 k
+//! flows, 2^-28 at 4 M. Entries are read and written as one word, so no CPU ever sees half of one.
 
 use crate::MEMBER_BITS;
 
-/// Entries in a bucket: one cache line.
-pub const BUCKET_ENTRIES: usize = 8;
-/// Buckets at most, so that bucket number and tag share no bit of the hash.
-pub const MAX_BUCKETS: u32 = 1 << TAG_SHIFT;
+/// Entries in a line: one cache line.
+pub const LINE_ENTRIES: usize = 8;
 
 const BIRTH_BITS: u32 = 4;
 const AGE_BITS: u32 = 6;
 const AGE_SHIFT: u32 = BIRTH_BITS;
 const MEMBER_SHIFT: u32 = AGE_SHIFT + AGE_BITS;
-const TAG_SHIFT: u32 = MEMBER_SHIFT + MEMBER_BITS;
+/// First bit of the hash that an entry keeps.
+pub const TAG_SHIFT: u32 = MEMBER_SHIFT + MEMBER_BITS;
 
 /// Ages are counted modulo this.
 pub const AGES: u32 = 1 << AGE_BITS;
+/// Steps after which the sweep of a table that has grown forgets an idle flow: 16 minutes. Below
+/// [`AGES`] by more than the steps that a sweep takes, or such a flow would look young again.
+pub const FORGOTTEN: u32 = 56;
 /// Short change ids run from 1 to this.
 pub const MAX_CHANGE: u32 = BIRTH_MASK >> 1;
 const BIRTH_MASK: u32 = (1 << BIRTH_BITS) - 1;
@@ -69,8 +73,8 @@ impl Birth {
     }
 }
 
-/// A bucket: one cache line of entries.
-pub type Bucket = [u64; BUCKET_ENTRIES];
+/// One cache line of entries.
+pub type Line = [u64; LINE_ENTRIES];
 
 impl Entry {
     /// Packs an entry. Fields are cut to their width.
@@ -86,6 +90,12 @@ impl Entry {
     #[inline(always)]
     pub const fn matches(self, hash: u64) -> bool {
         (self.0 ^ hash) >> TAG_SHIFT == 0 && self.member() != 0
+    }
+
+    /// Whether two entries may be the same flow's.
+    #[inline(always)]
+    pub const fn is_like(self, other: Self) -> bool {
+        (self.0 ^ other.0) >> TAG_SHIFT == 0
     }
 
     /// Whether nothing is remembered here.
@@ -134,37 +144,7 @@ impl Entry {
     }
 }
 
-/// Bucket number of a hash; `buckets` is a power of two.
-#[inline(always)]
-pub const fn bucket(hash: u64, buckets: u32) -> u32 {
-    (hash as u32) & buckets.wrapping_sub(1)
-}
-
-/// Which entry of a bucket a new flow replaces: its own, else an empty one, else the longest idle.
-#[inline(always)]
-pub fn victim(bucket: &Bucket, hash: u64, now: u32) -> usize {
-    let mut best = 0;
-    let mut best_score = 0;
-    let mut index = 0;
-    while index < BUCKET_ENTRIES {
-        let entry = Entry(bucket[index]);
-        let score = if entry.matches(hash) {
-            AGES + 2
-        } else if entry.is_empty() {
-            AGES + 1
-        } else {
-            entry.idle(now) + 1
-        };
-        if score > best_score {
-            best_score = score;
-            best = index;
-        }
-        index += 1;
-    }
-    best
-}
-
-const _: () = assert!(size_of::<Bucket>() == 64);
+const _: () = assert!(size_of::<Line>() == 64);
 const _: () = assert!(TAG_SHIFT == 28);
 
 #[cfg(test)]
@@ -188,19 +168,6 @@ mod tests {
             let settled = later.settled();
             prop_assert_eq!((settled.member(), settled.birth(), settled.age()), (member, Birth::SETTLED, later.age()));
             prop_assert!(settled.matches(hash));
-        }
-
-        #[test]
-        fn own_entry_then_empty_then_oldest(hash: u64, ages in proptest::array::uniform8(0u32..AGES), own in 0usize..8, empty in 0usize..8, now in 0u32..AGES) {
-            let other = hash ^ (1 << 40);
-            let mut bucket: Bucket = core::array::from_fn(|i| Entry::new(other, 1, ages[i], Birth::SETTLED).0);
-            let oldest = victim(&bucket, hash, now);
-            let idle = |i: usize| Entry(bucket[i]).idle(now);
-            prop_assert!((0..8).all(|i| idle(i) <= idle(oldest)));
-            bucket[empty] = 0;
-            prop_assert_eq!(victim(&bucket, hash, now), empty);
-            bucket[own] = Entry::new(hash, 2, 0, Birth::SETTLED).0;
-            prop_assert_eq!(victim(&bucket, hash, now), own);
         }
     }
 

@@ -5,6 +5,7 @@
 //! at a bucket of the flow table or at an arm. Multiply-and-fold rounds (MurmurHash3's finaliser,
 //! Austin Appleby, public domain) because BPF has no wide multiply and no rotate.
 
+use crate::address::Address;
 use crate::packet::FlowKey;
 
 const ROUND: u64 = 0xff51_afd7_ed55_8ccd;
@@ -54,33 +55,35 @@ pub const fn entry(hash: u64, size: u32) -> u32 {
     (((hash >> 32) * size as u64) >> 32) as u32
 }
 
-/// Hash of a VIP's address, protocol and port, for the VIP table of a slot.
+/// Hash of a VIP's address, protocol and port, for the VIP table of a slot: one round more than that
+/// of the [`address`], which a packet has asked for already.
 #[inline(always)]
-pub fn vip(key: u64, address: &crate::address::Address, port: u16, protocol: u8) -> u64 {
-    let [a0, a1, a2, a3] = address.words();
-    let mut state = round(key, pair(u32::from(port), u32::from(protocol)));
-    if !address.is_v4() {
-        state = round(state, pair(a0, a1));
-        state = round(state, pair(a2, 0));
-    }
-    finish(round(state, u64::from(a3)))
+pub fn vip(key: u64, address: &Address, port: u16, protocol: u8) -> u64 {
+    of_port(self::address(key, address), port, protocol)
+}
+
+/// [`vip`], from the hash of its address.
+#[inline(always)]
+pub const fn of_port(address: u64, port: u16, protocol: u8) -> u64 {
+    round(address, (port as u64) << 8 | protocol as u64)
 }
 
 /// Hash of an address alone, for the filter that tells most foreign traffic from a VIP's.
 #[inline(always)]
-pub fn address(key: u64, address: &crate::address::Address) -> u64 {
+pub fn address(key: u64, address: &Address) -> u64 {
     let [a0, a1, a2, a3] = address.words();
     let mut state = key;
     if !address.is_v4() {
-        state = round(state, pair(a0, a1) ^ u64::from(a2));
+        state = round(state, pair(a0, a1));
+        state = round(state, u64::from(a2) << 32);
     }
-    finish(round(state, u64::from(a3)))
+    let mixed = round(state, u64::from(a3)).wrapping_mul(FINISH);
+    mixed ^ (mixed >> 32)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::Address;
     use proptest::prelude::*;
 
     fn key(source: u32, port: u16) -> FlowKey {

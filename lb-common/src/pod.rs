@@ -5,6 +5,7 @@ use crate::control::{Control, ControlRecord};
 use crate::counter::{MemberCounters, Reasons, VipCounters};
 use crate::evidence::{Evidence, MemberEvidence};
 use crate::policy::{HardEvents, Policy};
+use crate::room::{FlowLocal, FlowRoom};
 use crate::sample::Sample;
 use crate::slot::{Member, NextHop, Node, PoolEntry, SlotHeader, TableHeader, VipEntry};
 
@@ -23,6 +24,8 @@ pods!(
     Control,
     ControlRecord,
     Evidence,
+    FlowLocal,
+    FlowRoom,
     HardEvents,
     Member,
     MemberCounters,

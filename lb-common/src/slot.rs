@@ -418,8 +418,8 @@ pub struct Node {
     pub chunks: u32,
     /// Next hops.
     pub next_hops: u32,
-    /// Buckets of the flow table, a power of two.
-    pub flow_buckets: u32,
+    /// Lines of the flow table, a power of two.
+    pub flow_lines: u32,
     /// Outer IPv4 source, network order as loaded.
     pub source_v4: u32,
     /// Bits of it that entropy fills.
@@ -428,8 +428,8 @@ pub struct Node {
     pub source_v6: [u32; 4],
     /// Bits of its last word that entropy fills.
     pub source_v6_mask: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// New flows a second and CPU that are remembered when the flow table is full; 0 = all.
+    pub flood_rate: u32,
 }
 
 const _: () = assert!(size_of::<Node>() == 88);

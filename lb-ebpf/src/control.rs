@@ -3,7 +3,7 @@
 use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xchg};
 
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns};
-use lb_common::control::{Control, ControlRecord, WATCH_STAGE, control_flag, place};
+use lb_common::control::{Brief, Control, ControlRecord, WATCH_STAGE, control_flag, place};
 use lb_common::hash;
 
 use crate::deadman;
@@ -208,6 +208,8 @@ impl Writer {
             next.write(edit(*current));
             (&raw mut (*next).number).write_volatile(number);
             atomic_xchg::<u64, { AtomicOrdering::AcqRel }>(&raw mut (*self.control).word, number);
+            let brief = Brief::of(&*next);
+            (&raw mut (*self.control).brief).write_volatile(brief.0);
         }
         true
     }

@@ -13,9 +13,9 @@ use lb_common::control::{Cause, ControlRecord, control_flag};
 use lb_common::flow::age_at;
 use lb_common::invariant::trips;
 
-use crate::breaker;
 use crate::control::{self, Writer};
 use crate::maps::{CONTROL, HARD_EVENTS, POLICY, TIMER};
+use crate::{breaker, room};
 
 /// Time between ticks.
 const TICK_NS: u64 = 100_000_000;
@@ -102,6 +102,9 @@ fn judge(now: u64) -> u64 {
         return RETRY_NS;
     };
     let next = end_overdue(&writer, now);
+    if let Some(record) = writer.record() {
+        room::tick(control, record.flags & control_flag::TRIAL == 0);
+    }
     writer.give();
     next
 }

@@ -1,6 +1,6 @@
 //! The pipeline: parse, choose, send, count. Reads like the specification.
 
-use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::programs::XdpContext;
 use lb_common::counter::{Reason, Verdict};
 use lb_common::packet::{Kind, Packet, Role, Skip};
@@ -15,7 +15,7 @@ use crate::packet::XdpFrame;
 use crate::pick::{self, Choice};
 use crate::probe::Asked;
 use crate::rewrite::Sent;
-use crate::{count, icmp, probe, reset, rewrite, samples, tracks, vips};
+use crate::{count, fast, icmp, probe, reset, rewrite, samples, tracks, vips};
 
 /// What was decided about a packet, for the answer to a test run.
 #[derive(Clone, Copy)]
@@ -42,9 +42,25 @@ impl Outcome {
     }
 }
 
-/// Handles one packet.
+/// Handles one packet: the short way if that is enough. Test runs get the long one, which answers.
 #[inline(always)]
 pub fn run(ctx: &XdpContext) -> u32 {
+    if probe::asked(ctx).is_none() {
+        let verdict = fast::short_way(ctx.ctx);
+        if verdict != fast::LONG {
+            return verdict;
+        }
+    }
+    long_way(ctx.ctx)
+}
+
+/// Handles any packet.
+///
+/// A global function beside [`fast::short_way`], so that neither has the other's stack below it.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn long_way(ctx: *mut xdp_md) -> u32 {
+    let ctx = &XdpContext::new(ctx);
     let asked = probe::asked(ctx);
     let Some(packet) = at_hand(asked.is_some()) else {
         return xdp_action::XDP_PASS;

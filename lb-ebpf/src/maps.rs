@@ -11,9 +11,10 @@ use lb_common::breaker::{BreakerState, WATCHED, Watched};
 use lb_common::control::{Control, ControlRecord, RECORDS};
 use lb_common::counter::{MemberCounters, Reasons, VipCounters};
 use lb_common::evidence::{Evidence, MemberEvidence};
-use lb_common::flow::Bucket;
+use lb_common::flow::Line;
 use lb_common::packet::Packet;
 use lb_common::policy::{HardEvents, Policy};
+use lb_common::room::{FlowLocal, FlowRoom};
 use lb_common::sample::{SAMPLES as KEPT, Sample};
 use lb_common::slot::{
     Chunk, FILTER_WORDS, Member, Name, NextHop, Node, PoolEntry, SlotHeader, TableHeader, VipEntry,
@@ -82,7 +83,13 @@ pub static POOL_NAMES: Array<Name, 1> = Array::new();
 pub static MEMBER_NAMES: Array<Name, 1> = Array::new();
 /// The flow table.
 #[btf_map]
-pub static FLOWS: Array<Bucket, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
+pub static FLOWS: Array<Line, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
+/// How full it is.
+#[btf_map]
+pub static FLOW_ROOM: Array<FlowRoom, 1> = Array::new();
+/// What each CPU has put into it.
+#[btf_map]
+pub static FLOW_LOCAL: PerCpuArray<FlowLocal, 1> = PerCpuArray::new();
 /// Packets per reason, by counter set.
 #[btf_map]
 pub static REASON_COUNTS: PerCpuArray<Reasons, COUNTER_SETS> = PerCpuArray::new();
@@ -160,9 +167,12 @@ pub static CHUNKS_MAX: Global<u32> = Global::new(1);
 /// Next hops.
 #[unsafe(no_mangle)]
 pub static NEXT_HOPS_MAX: Global<u32> = Global::new(1);
-/// Buckets of the flow table, a power of two.
+/// Lines of the flow table, a power of two.
 #[unsafe(no_mangle)]
-pub static FLOW_BUCKETS: Global<u32> = Global::new(1);
+pub static FLOW_LINES: Global<u32> = Global::new(8);
+/// New flows a second and CPU that are remembered when the table has as many as it is meant for; 0 = all.
+#[unsafe(no_mangle)]
+pub static FLOOD_RATE: Global<u32> = Global::new(0);
 /// Outer IPv4 source, network order as loaded.
 #[unsafe(no_mangle)]
 pub static SOURCE_V4: Global<u32> = Global::new(0);

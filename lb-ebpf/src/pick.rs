@@ -435,8 +435,8 @@ pub extern "C" fn keep(own: u64, key: u64, entry: u64, member: u32, shape: u32) 
         Birth::SETTLED
     };
     let hash = if of_client { key } else { own };
-    flows::insert(hash, member, age, birth.0);
-    u32::from(!followed)
+    let inserted = flows::insert(hash, member, age, birth.0);
+    u32::from(inserted && !followed)
 }
 
 /// Results of [`standing`].

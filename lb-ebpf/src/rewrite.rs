@@ -122,8 +122,9 @@ pub fn redirect(interface: u32) -> u32 {
     unsafe { bpf_redirect(interface, 0) as u32 }
 }
 
+/// The Ethernet header of a frame to a next hop.
 #[inline(always)]
-fn ethernet(hop: &NextHop, ether_type: u16) -> Ethernet {
+pub fn ethernet(hop: &NextHop, ether_type: u16) -> Ethernet {
     Ethernet {
         destination: hop.destination,
         source: hop.source,

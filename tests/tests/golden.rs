@@ -123,11 +123,11 @@ fn what_was_meant_passes_and_leaves_no_trace() {
                 .all(|count| *count == 0)
         );
     }
-    let full = (0..bench.kernel.node.flow_buckets).any(|bucket| {
+    let full = (0..bench.kernel.node.flow_lines).any(|line| {
         bench
             .kernel
             .maps
-            .bucket(bucket)
+            .flow_line(line)
             .unwrap()
             .iter()
             .any(|entry| *entry != 0)

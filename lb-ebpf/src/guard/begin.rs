@@ -3,6 +3,7 @@
 use lb_common::SLOTS;
 use lb_common::control::{ControlRecord, NO_SLOT, control_flag};
 use lb_common::flow::age_at;
+use lb_common::flow_table::Shape;
 use lb_common::guard::{BeginPut, CLEARS, COMMAND_LEN, Refusal};
 use lb_common::slot::{FILTER_WORDS, Node, SlotHeader, VipEntry, slot_state};
 use lb_common::wire::Frame;
@@ -12,8 +13,8 @@ use super::{Call, Detail, Outcome, shadow};
 use crate::control::{jiffies, now};
 use crate::deadman;
 use crate::maps::{
-    self, FILTERS, MEMBERS, MEMBERS_MAX, NODE, POOLS_MAX, SLOT_HEADERS, TABLE_HEADERS, TABLES_MAX,
-    VIP_PLACES, VIPS,
+    self, FILTERS, FLOW_LINES, MEMBERS, MEMBERS_MAX, NODE, POOLS_MAX, SLOT_HEADERS, TABLE_HEADERS,
+    TABLES_MAX, VIP_PLACES, VIPS,
 };
 use crate::packet::XdpFrame;
 use crate::walk::walk;
@@ -31,6 +32,7 @@ pub fn start(call: &Call<'_>, detail: &mut Detail) -> Outcome {
         if (*control).started_ns == 0 {
             keep_node(call)?;
             empty_generation_zero()?;
+            (*control).shape = Shape::first(FLOW_LINES.load()).0;
             (*control).started_ns = now();
             // Flows may come before the first tick, and their age must not jump then.
             (*control).age = age_at((*control).started_ns);

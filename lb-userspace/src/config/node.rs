@@ -97,6 +97,8 @@ pub struct Tables {
     pub lookup_entries: u32,
     /// Flows that are remembered.
     pub flows: u32,
+    /// New flows a second and CPU that are remembered when so many are; 0 = all.
+    pub flood_rate: u32,
     /// Next hops.
     pub nexthops: u32,
 }
@@ -109,6 +111,7 @@ impl Default for Tables {
             backends: 16_384,
             lookup_entries: 8_388_608,
             flows: 1_048_576,
+            flood_rate: 100_000,
             nexthops: 1024,
         }
     }

@@ -317,6 +317,12 @@ fn read_tables(mut section: Section<'_>, log: &mut TextLog<'_>) -> Tables {
             default.lookup_entries,
         ),
         flows: size("flows", "flows = 1048576", 1 << 30, default.flows),
+        flood_rate: size(
+            "flood_rate",
+            "flood_rate = 100000",
+            u32::MAX,
+            default.flood_rate,
+        ),
         nexthops: size("nexthops", "nexthops = 1024", 65_535, default.nexthops),
     };
     section.finish(log);

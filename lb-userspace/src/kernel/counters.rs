@@ -2,6 +2,7 @@
 
 use lb_common::counter::{MemberCounters, Reasons, VipCounters};
 use lb_common::evidence::{ARMS, Evidence, MemberEvidence};
+use lb_common::room::FlowLocal;
 use lb_common::slot::Node;
 use zerocopy::FromZeros;
 
@@ -24,6 +25,15 @@ impl Maps {
             }
         }
         Ok(sum)
+    }
+
+    /// What was put into the flow table, over all CPUs.
+    pub fn flow_counts(&self) -> Result<FlowLocal, KernelError> {
+        let per_cpu = self.flow_local.get(&0, 0);
+        let per_cpu = per_cpu.map_err(|e| lacking("FLOW_LOCAL", e))?;
+        Ok(per_cpu
+            .iter()
+            .fold(FlowLocal::default(), |sum, cpu| sum.plus(*cpu)))
     }
 
     /// Counters of a VIP in a counter set, over all CPUs.

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use lb_common::flow::{AGE_NS_SHIFT, AGES, Entry};
+use lb_common::flow_table::Shape;
 
 use super::KernelError;
 use super::maps::Maps;
@@ -22,13 +23,13 @@ type Placed = (u64, Entry);
 
 /// Entries of the flow table that name one of `members`.
 pub fn entries(maps: &Maps, members: &[u32]) -> Result<Vec<Placed>, KernelError> {
-    let node = maps.node()?;
+    let lines = Shape(maps.control()?.shape).lines();
     let mut found = Vec::new();
-    for index in 0..node.flow_buckets {
-        let Some(bucket) = maps.bucket(index) else {
+    for index in 0..lines {
+        let Some(line) = maps.flow_line(index) else {
             break;
         };
-        for (place, word) in (0_u64..).zip(bucket) {
+        for (place, word) in (0_u64..).zip(line) {
             let entry = Entry(word);
             if !entry.is_empty() && members.contains(&entry.member()) {
                 let position = u64::from(index).saturating_mul(8).saturating_add(place);

@@ -6,8 +6,9 @@ use aya::maps::{Array, IterableMap as _, Map, MapData, PerCpuArray};
 use lb_common::control::{Control, ControlRecord, place};
 use lb_common::counter::{MemberCounters, Reasons, VipCounters};
 use lb_common::evidence::{Evidence, MemberEvidence};
-use lb_common::flow::Bucket;
+use lb_common::flow::Line;
 use lb_common::policy::{HardEvents, Policy};
+use lb_common::room::{FlowLocal, FlowRoom};
 use lb_common::sample::Sample;
 use lb_common::slot::{
     Chunk, Member, Name, NextHop, Node, PoolEntry, SlotHeader, TableHeader, VipEntry,
@@ -19,7 +20,7 @@ use super::pins::Pins;
 use crate::sys::MappedArray;
 
 /// Every map of the object but the timer's, all frozen.
-pub const FROZEN: [&str; 32] = [
+pub const FROZEN: [&str; 34] = [
     "CONTROL",
     "POLICY",
     "HARD_EVENTS",
@@ -39,6 +40,8 @@ pub const FROZEN: [&str; 32] = [
     "POOL_NAMES",
     "MEMBER_NAMES",
     "FLOWS",
+    "FLOW_ROOM",
+    "FLOW_LOCAL",
     "REASON_COUNTS",
     "VIP_COUNTS",
     "MEMBER_COUNTS",
@@ -138,7 +141,9 @@ pub struct Maps {
     vips: MappedArray<VipEntry>,
     members: MappedArray<Member>,
     tables: MappedArray<Chunk>,
-    flows: MappedArray<Bucket>,
+    flows: MappedArray<Line>,
+    room: Array<MapData, FlowRoom>,
+    pub(super) flow_local: PerCpuArray<MapData, FlowLocal>,
     /// Held open: the kernel stops the timer of a map that is neither pinned nor open.
     _timer: Map,
 }
@@ -206,6 +211,8 @@ impl Maps {
             members: mapped(source, "MEMBERS")?,
             tables: mapped(source, "TABLES")?,
             flows: mapped(source, "FLOWS")?,
+            room: array(source, "FLOW_ROOM")?,
+            flow_local: per_cpu(source, "FLOW_LOCAL")?,
             _timer: source.map(TIMER)?,
         })
     }
@@ -298,9 +305,14 @@ impl Maps {
         self.tables.get(index as usize)
     }
 
-    /// A bucket of the flow table.
-    pub fn bucket(&self, index: u32) -> Option<Bucket> {
+    /// A line of the flow table.
+    pub fn flow_line(&self, index: u32) -> Option<Line> {
         self.flows.get(index as usize)
+    }
+
+    /// How full the flow table is.
+    pub fn flow_room(&self) -> Result<FlowRoom, KernelError> {
+        self.room.get(&0, 0).map_err(|e| lacking("FLOW_ROOM", e))
     }
 
     /// Name of a VIP by number, empty if it never had one.

@@ -213,7 +213,7 @@ pub(super) fn load(node: &Node, pins: Option<&Pins>) -> Result<Ebpf, KernelError
         ("VIP_NAMES", node.vips),
         ("POOL_NAMES", node.pools),
         ("MEMBER_NAMES", node.members),
-        ("FLOWS", node.flow_buckets),
+        ("FLOWS", node.flow_lines),
         ("VIP_COUNTS", node.vips.saturating_mul(sets)),
         ("MEMBER_COUNTS", node.members.saturating_mul(sets)),
         ("EVIDENCE", node.vips.saturating_mul(arms)),
@@ -233,7 +233,8 @@ pub(super) fn load(node: &Node, pins: Option<&Pins>) -> Result<Ebpf, KernelError
         .override_global("TABLES_MAX", &node.tables, true)
         .override_global("CHUNKS_MAX", &node.chunks, true)
         .override_global("NEXT_HOPS_MAX", &node.next_hops, true)
-        .override_global("FLOW_BUCKETS", &node.flow_buckets, true)
+        .override_global("FLOW_LINES", &node.flow_lines, true)
+        .override_global("FLOOD_RATE", &node.flood_rate, true)
         .override_global("SOURCE_V4", &node.source_v4, true)
         .override_global("SOURCE_V4_MASK", &node.source_v4_mask, true)
         .override_global("SOURCE_V6", &node.source_v6[..], true)

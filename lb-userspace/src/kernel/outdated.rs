@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use lb_common::address::Address;
-use lb_common::flow::BUCKET_ENTRIES;
+use lb_common::flow_table::LOAD;
 use lb_common::slot::{CHUNK_ENTRIES, Node};
 
 use super::KernelError;
@@ -21,7 +21,6 @@ pub fn differences(loaded: &Node, config: &NodeConfig) -> Result<Vec<String>, Ke
     let wanted = size::node(config)?;
     let tables = &config.tables;
     let chunk = u32::try_from(CHUNK_ENTRIES).unwrap_or(32);
-    let bucket = u32::try_from(BUCKET_ENTRIES).unwrap_or(8);
     let sizes = [
         ("vips", loaded.vips, wanted.vips, loaded.vips, tables.vips),
         (
@@ -47,10 +46,17 @@ pub fn differences(loaded: &Node, config: &NodeConfig) -> Result<Vec<String>, Ke
         ),
         (
             "flows",
-            loaded.flow_buckets,
-            wanted.flow_buckets,
-            loaded.flow_buckets.saturating_mul(bucket),
+            loaded.flow_lines,
+            wanted.flow_lines,
+            loaded.flow_lines.saturating_mul(LOAD),
             tables.flows,
+        ),
+        (
+            "flood_rate",
+            loaded.flood_rate,
+            wanted.flood_rate,
+            loaded.flood_rate,
+            tables.flood_rate,
         ),
         (
             "nexthops",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lb_common::address::Address;
-use lb_common::flow::{BUCKET_ENTRIES, MAX_BUCKETS};
+use lb_common::flow_table::{BLOCK_LINES, LOAD, MAX_LINES};
 use lb_common::slot::{CHUNK_ENTRIES, Node};
 use lb_common::{MEMBER_BITS, SLOTS};
 
@@ -19,7 +19,6 @@ const PLACES_PER_VIP: u32 = 16;
 pub fn node(config: &NodeConfig) -> Result<Node, KernelError> {
     let tables = &config.tables;
     let slots = u32::try_from(SLOTS).unwrap_or(u32::MAX);
-    let buckets = (tables.flows / u32::try_from(BUCKET_ENTRIES).unwrap_or(8)).max(1);
     let chunk = u32::try_from(CHUNK_ENTRIES).unwrap_or(32);
     let (source_v4, source_v4_mask) = source_v4(config);
     let (source_v6, source_v6_mask) = source_v6(config);
@@ -36,7 +35,12 @@ pub fn node(config: &NodeConfig) -> Result<Node, KernelError> {
         tables: tables.pools.saturating_mul(slots).saturating_add(1),
         chunks: tables.lookup_entries.div_ceil(chunk).max(1),
         next_hops: tables.nexthops.saturating_add(1).min(u32::from(u16::MAX)),
-        flow_buckets: buckets.next_power_of_two().min(MAX_BUCKETS),
+        flow_lines: tables
+            .flows
+            .div_ceil(LOAD)
+            .next_power_of_two()
+            .clamp(BLOCK_LINES, MAX_LINES),
+        flood_rate: tables.flood_rate,
         source_v4,
         source_v4_mask,
         source_v6,

@@ -189,14 +189,14 @@ fn tables(config: &Config, most_packets: u64) -> Tables {
         .pools
         .iter()
         .map(|pool| pool.table_size.next_multiple_of(32));
-    // Eight places a flow: so that no bucket of eight overflows while others are empty.
-    let flows = most_packets.saturating_mul(8).clamp(8192, MAX_FLOWS);
+    let flows = most_packets.clamp(8192, MAX_FLOWS);
     Tables {
         vips: count(config.vips.len()),
         pools: count(config.pools.len()),
         backends: count(backends.sum()).saturating_add(16),
         lookup_entries: entries.fold(32, u32::saturating_add),
         flows: u32::try_from(flows).unwrap_or(u32::MAX),
+        flood_rate: 0,
         nexthops: 4,
     }
 }

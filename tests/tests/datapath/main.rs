@@ -21,6 +21,8 @@ mod icmp;
 mod judged;
 mod links;
 mod passed;
+mod room;
+mod short;
 mod states;
 mod trials;
 mod watching;

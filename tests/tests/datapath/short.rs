@@ -1,0 +1,195 @@
+//! The short way does what the long way does: the same packets by both, and the same counts.
+//!
+//! Test runs are asked the long way; a packet without a probe goes the short way where it can.
+
+use lb_common::TEST_SET;
+use lb_common::counter::{MemberCounters, VipCounters};
+use lb_tests::bench::Bench;
+use lb_tests::packets::{Flags, Ip, Talk, tcp, tcp_with, udp};
+use lb_userspace::kernel::image::Image;
+use lb_userspace::kernel::probe::Ask;
+
+use crate::world::{client, commit, probe, services, trial};
+
+/// VIPs of both families over every mode that the short way knows.
+fn both_families() -> String {
+    services(
+        &[
+            ("tcp-4", "203.0.113.5", 80, "tcp", "tunnel-4"),
+            ("udp-4", "203.0.113.5", 53, "udp", "plain"),
+            ("tcp-6", "2001:db8::5", 80, "tcp", "tunnel-6"),
+            ("tcp-46", "203.0.113.6", 80, "tcp", "tunnel-6"),
+            ("any", "203.0.113.7", 0, "tcp", "plain"),
+        ],
+        &[
+            (
+                "tunnel-4",
+                "ipip",
+                &[("a", "10.0.5.1", ""), ("b", "10.0.5.2", "")],
+            ),
+            (
+                "tunnel-6",
+                "ipip",
+                &[("a", "fd00::1", ""), ("b", "fd00::2", "")],
+            ),
+            (
+                "plain",
+                "l2",
+                &[("a", "10.0.5.1", ""), ("b", "10.0.5.2", "")],
+            ),
+        ],
+    )
+}
+
+const TALKS: [(&str, &str); 6] = [
+    ("198.51.100.7", "203.0.113.5:80"),
+    ("[2001:db8:c::7]", "[2001:db8::5]:80"),
+    ("198.51.100.7", "203.0.113.6:80"),
+    ("198.51.100.7", "203.0.113.7:8080"),
+    // No VIPs: another port, another address.
+    ("198.51.100.7", "203.0.113.5:81"),
+    ("198.51.100.7", "203.0.113.99:80"),
+];
+
+fn talk((from, to): (&str, &str), port: u16) -> Talk {
+    Talk::new(&format!("{from}:1"), to).sender_port(port)
+}
+
+/// The life of a TCP connection, as its client sends it.
+const LIFE: [Flags; 6] = [
+    Flags::Syn,
+    Flags::Ack,
+    Flags::PshAck,
+    Flags::FinAck,
+    Flags::Ack,
+    Flags::Rst,
+];
+
+/// One frame both ways; both must do the same with it.
+fn same(bench: &Bench, frame: &[u8], about: &str) {
+    let (action, out) = bench.kernel.prober.run_unmarked(frame).unwrap();
+    let long = bench.kernel.prober.run(frame, Ask::default()).unwrap();
+    assert_eq!(action, long.action, "{about}");
+    assert_eq!(out, long.packet, "{about}");
+}
+
+#[test]
+fn both_ways_do_the_same_with_every_packet_and_count_it_alike() {
+    let bench = Bench::new();
+    let image = commit(&bench, &both_families(), 1);
+    for port in 1..=100 {
+        for ends in TALKS {
+            for (step, flags) in LIFE.into_iter().enumerate() {
+                let payload = vec![0x5a; step * 97];
+                let frame = tcp(talk(ends, port), flags, &payload);
+                same(&bench, &frame, &format!("{ends:?} port {port} {flags:?}"));
+            }
+        }
+    }
+    assert_eq!(counts(&bench, &image, 0), counts(&bench, &image, TEST_SET));
+}
+
+/// What is not plain: odd lengths, header fields, sizes around the MTU.
+#[test]
+fn both_ways_do_the_same_with_odd_packets() {
+    let bench = Bench::new();
+    commit(&bench, &both_families(), 1);
+    let headers = [
+        Ip {
+            tos: 0xb9,
+            ..Ip::default()
+        },
+        Ip {
+            dont_fragment: false,
+            id: 0x1234,
+            ..Ip::default()
+        },
+        Ip {
+            options: vec![1; 8],
+            ..Ip::default()
+        },
+        Ip {
+            more: true,
+            ..Ip::default()
+        },
+        Ip {
+            offset: 64,
+            ..Ip::default()
+        },
+    ];
+    for ends in TALKS {
+        let frame = tcp(talk(ends, 1), Flags::Syn, &[]);
+        same(&bench, &frame, "a SYN first");
+        for length in [
+            0, 1, 5, 6, 7, 1_300, 1_419, 1_420, 1_421, 1_439, 1_440, 1_441, 1_460,
+        ] {
+            let frame = tcp(talk(ends, 1), Flags::Ack, &vec![7; length]);
+            same(&bench, &frame, &format!("{ends:?}: {length} bytes"));
+        }
+        if ends.0.starts_with('[') {
+            continue;
+        }
+        for header in &headers {
+            let frame = tcp_with(header, talk(ends, 1), Flags::Ack, b"abc");
+            same(&bench, &frame, &format!("{ends:?}: {header:?}"));
+        }
+    }
+    // Frames that end early, and ones with bytes behind the packet.
+    let whole = tcp(talk(TALKS[0], 1), Flags::Ack, &[]);
+    for length in 14..whole.len() {
+        same(&bench, &whole[..length], &format!("cut to {length}"));
+    }
+    same(&bench, &[whole.as_slice(), &[0; 6]].concat(), "padded");
+    for port in 1..=20 {
+        let frame = udp(
+            Talk::new("198.51.100.7:1", "203.0.113.5:53").sender_port(port),
+            b"query",
+        );
+        // The first datagram of a flow goes the long way both times.
+        same(&bench, &frame, "first");
+        same(&bench, &frame, "second");
+    }
+}
+
+/// During a trial: whoever was there before stays where he is, whoever comes is in an arm.
+#[test]
+fn both_ways_do_the_same_during_a_trial() {
+    let bench = Bench::new();
+    commit(&bench, &crate::world::shop(&[1, 2, 3]), 1);
+    for port in 1..=100 {
+        probe(&bench, &tcp(client(port), Flags::Syn, &[]));
+    }
+    trial(&bench, &crate::world::shop(&[1, 2, 3, 4, 5, 6]), 2);
+    for port in 1..=200 {
+        for flags in LIFE {
+            let frame = tcp(client(port), flags, b"data");
+            same(&bench, &frame, &format!("port {port} {flags:?}"));
+        }
+    }
+}
+
+/// All counters of a set.
+fn counts(
+    bench: &Bench,
+    image: &Image,
+    set: u32,
+) -> (Vec<VipCounters>, Vec<MemberCounters>, Vec<u64>) {
+    let (maps, node) = (&bench.kernel.maps, &bench.kernel.node);
+    let set = if set == TEST_SET {
+        set
+    } else {
+        u32::from(bench.record().active)
+    };
+    (
+        image
+            .vips
+            .iter()
+            .map(|vip| maps.vip_counters(node, set, vip.entry.vip).unwrap())
+            .collect(),
+        image
+            .members()
+            .map(|member| maps.member_counters(node, set, member.id).unwrap())
+            .collect(),
+        maps.reasons(set).unwrap().packets.to_vec(),
+    )
+}

@@ -15,6 +15,7 @@ extern crate std;
 
 pub mod address;
 pub mod breaker;
+pub mod checks;
 pub mod checksum;
 pub mod control;
 pub mod counter;

@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod evidence;
 pub mod exit;
 mod explain;
+pub mod health;
 pub mod kernel;
 pub mod lab;
 pub mod lookup;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The binaries of `lb-ebpf` that are embedded.
-pub const OBJECTS: [&str; 2] = ["lb", "decap"];
+pub const OBJECTS: [&str; 3] = ["lb", "decap", "check"];
 
 /// The file that `cargo xtask setup` writes, relative to the workspace.
 pub const TOOLCHAIN_FILE: &str = "target/tools/bpf-toolchain.env";

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::Setup;
 use super::evidence::Evidence;
+use super::health::Health;
 use super::hops::Hops;
 use super::records::Records;
 use super::request::Request;
@@ -59,6 +60,7 @@ pub struct Engine {
     pub(super) runtime: tokio::runtime::Handle,
     pub(super) kernel: Kernel,
     pub(super) hops: Hops,
+    pub(super) health: Health,
     pub(super) records: Records,
     pub(super) ledger: Ledger,
     pub(super) store: Store,
@@ -109,6 +111,7 @@ impl Engine {
         self.forget_final();
         self.look_again_sometimes();
         self.watch_traffic();
+        self.follow_health();
     }
 
     /// Gives a change up whose client is gone; one that is on trial goes on.

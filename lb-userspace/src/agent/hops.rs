@@ -190,6 +190,7 @@ impl Engine {
                 return;
             }
         };
+        self.health.look_anew();
         for (id, member) in members(&self.kernel) {
             let held = member.holds & hold::NEXT_HOP != 0;
             if target_of(&member) != target || !(held || member.next_hop != number) {

@@ -8,6 +8,7 @@
 //! - [`evidence`]: a trial judged on its traffic;
 //! - [`watching`]: what the traffic is like between changes; [`alerts`]: what is odd about it;
 //! - [`drains`]: backends that are drained by command;
+//! - [`health`]: what is checked, and what the checks find;
 //! - [`hops`]: next hops of backends, resolved and kept fresh;
 //! - [`api`]: HTTP on a Unix socket;
 //! - [`wire`]: what goes over it.
@@ -21,6 +22,7 @@ mod drains;
 mod effects;
 mod engine;
 mod evidence;
+mod health;
 mod hops;
 mod lock;
 mod recording;

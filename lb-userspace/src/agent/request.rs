@@ -58,6 +58,8 @@ pub enum Request {
     Seen(oneshot::Sender<Seen>),
     /// A next hop has changed.
     Hop(super::hops::Changed),
+    /// A backend's health has changed.
+    Health(crate::health::runner::News),
     /// Hold this for as long as the engine runs.
     Watch(mpsc::Sender<()>),
     /// End; forwarding goes on.
@@ -98,6 +100,7 @@ impl Engine {
                 let _ = reply.send(self.watching.seen());
             }
             Request::Hop(changed) => self.hop_changed(&changed),
+            Request::Health(news) => self.health_news(&news),
             Request::Watch(held) => self.watchers.push(held),
             Request::Stop => {}
         }
@@ -224,6 +227,7 @@ impl Engine {
             warnings: self.warnings.values().cloned().collect(),
             alerts: self.watching.alerts(),
             drains: self.drain_lines(),
+            health: self.health_lines(),
         }
     }
 }

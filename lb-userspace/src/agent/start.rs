@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::Setup;
 use super::engine::{Engine, Running};
+use super::health::Health;
 use super::hops::Hops;
 use super::records::{Found, Records};
 use super::request::Request;
@@ -43,6 +44,7 @@ pub fn engine(
         runtime,
         kernel,
         hops,
+        health: Health::new(requests.clone()),
         records,
         ledger,
         store,

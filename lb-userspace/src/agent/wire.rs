@@ -259,6 +259,29 @@ pub struct DrainLine {
     pub flows: Option<usize>,
 }
 
+/// A backend that is checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthLine {
+    /// Its pool.
+    pub pool: String,
+    /// Its name.
+    pub backend: String,
+    /// `up`, `down`, or `unknown`: it counts as up, and no check has ended yet.
+    pub state: String,
+    /// Whether the kernel holds it back; not so for one that is down when too many are.
+    pub held: bool,
+    /// Share of its new flows that it gets, percent: less than 100 while it is slow to start.
+    pub admitted: u8,
+    /// For how long it is in this state.
+    pub seconds: u64,
+    /// Results in a row that speak against the state.
+    pub against: u32,
+    /// Checks in a row that could not be sent from this host.
+    pub unsent: u32,
+    /// What was wrong with the last check, if anything.
+    pub trouble: Option<String>,
+}
+
 /// The answer to a request that either works or says why not.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Answer {
@@ -305,4 +328,7 @@ pub struct AgentStatus {
     /// Backends that are drained by command.
     #[serde(default)]
     pub drains: Vec<DrainLine>,
+    /// Backends that are checked.
+    #[serde(default)]
+    pub health: Vec<HealthLine>,
 }

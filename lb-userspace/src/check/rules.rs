@@ -38,7 +38,6 @@ pub const SENSE_RULES: &[&Rule] = &[
     &POOL_DOUBLED,
     &SERVICE_MOVED,
     &NO_QUIC,
-    &NO_HEALTH,
     &NO_IDENTITY,
     &NO_QUIC_ID,
     &NO_SLOW_START,
@@ -214,25 +213,20 @@ rules! {
     example "flags = [\"quic\"]";
     fix "Remove the flag.";
 
-    NO_HEALTH = "LB052", Warning, true, "Health checks are not run by this version";
-    why "The check is kept in the configuration, but a dead server stays in the table.";
-    example "health = { type = \"tcp\", port = 80 }";
-    fix "Watch the servers by other means, and use `lbguard drain` for one that fails.";
-
-    NO_IDENTITY = "LB053", Warning, true, "Identity is not verified by this version";
-    why "It is kept in the configuration, but nobody asks whether the right service answers.";
-    example "identity = { header = \"x-service\", value = \"shop\" }";
-    fix "Verify the service by other means after a change.";
+    NO_IDENTITY = "LB053", Warning, true, "Identity is verified by http and https checks only";
+    why "Nobody asks whether the right service answers: no other check has a header to look at.";
+    example "identity = { header = \"x-service\", value = \"shop\" }, without health";
+    fix "Give the pool an http or https health check.";
 
     NO_QUIC_ID = "LB054", Error, false, "quic_id is not supported by this version";
     why "Connections that change address would reach another server.";
     example "quic_id = 7";
     fix "Remove it.";
 
-    NO_SLOW_START = "LB056", Error, false, "slow_start is not supported by this version";
-    why "A server that comes back would get its full share at once.";
-    example "slow_start = \"30s\"";
-    fix "Remove it; raise the weight in steps instead.";
+    NO_SLOW_START = "LB056", Warning, true, "slow_start needs a health check";
+    why "It begins when a server comes back, and without a check nobody knows when that is.";
+    example "slow_start = \"30s\", without health";
+    fix "Give the pool a health check, or remove slow_start.";
 
     FLAGS_CONFLICT = "LB060", Error, false, "The flags of a VIP do not contradict each other";
     why "hash-dport chooses a backend by the port alone; client-affinity and quic choose it by \

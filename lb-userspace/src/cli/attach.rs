@@ -105,6 +105,12 @@ pub fn unload(context: &Context, args: &UnloadArgs) -> Result<ExitCode, CliError
     );
     confirm_typed::ask("unload", &what, args.yes)?;
     let detached = attach::unload(&pins)?;
+    // Without the program nothing is to leave by the way of health checks.
+    if let Err(error) = crate::net::checks::remove() {
+        out::note(&format!(
+            "warning: routes of health checks may be left: {error}"
+        ));
+    }
     if context.json {
         out::json_line(&json!({ "done": "unloaded", "interfaces": detached }))?;
     } else {

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::args::StatusArgs;
 use super::render::{fitted, time};
 use super::{CliError, Context, client, evidence_view, node, out};
-use crate::agent::wire::{AgentStatus, DrainLine};
+use crate::agent::wire::{AgentStatus, DrainLine, HealthLine};
 use crate::exit::ExitCode;
 use crate::kernel::maps::Maps;
 use crate::kernel::pins::Pins;
@@ -21,6 +21,8 @@ const TRAFFIC: &str = "traffic     ";
 const ALERT: &str = "alert       ";
 /// How the line of a drained backend begins.
 const DRAINED: &str = "drained     ";
+/// How a line about health begins.
+const HEALTH: &str = "health      ";
 
 /// Reads the kernel, then asks the agent, if there is one.
 pub fn run(context: &Context, _args: &StatusArgs) -> Result<ExitCode, CliError> {
@@ -50,7 +52,7 @@ pub fn run(context: &Context, _args: &StatusArgs) -> Result<ExitCode, CliError> 
 
 /// Tables stay as they are; a warning is broken like a sentence.
 fn row(line: &str, terminal: bool) -> String {
-    let marks = [WARNING, ALERT, DRAINED];
+    let marks = [WARNING, ALERT, DRAINED, HEALTH];
     let terminal = terminal && marks.iter().any(|mark| line.starts_with(mark));
     format!("{}\n", fitted(line, &marks, terminal))
 }
@@ -109,6 +111,7 @@ fn text(kernel: &KernelOut, agent: Option<&AgentStatus>, interfaces: &[String]) 
             for drain in &agent.drains {
                 let _ = writeln!(text, "{DRAINED}{}", drained(drain));
             }
+            health(&mut text, &agent.health);
             for alert in &agent.alerts {
                 let since = time(alert.since);
                 let _ = writeln!(text, "{ALERT}{} (since {since})", alert.text);
@@ -139,6 +142,45 @@ fn text(kernel: &KernelOut, agent: Option<&AgentStatus>, interfaces: &[String]) 
     }
     reasons(&mut text, kernel);
     text
+}
+
+/// How many are well, and who is not.
+fn health(text: &mut String, lines: &[HealthLine]) {
+    if lines.is_empty() {
+        return;
+    }
+    let up = lines.iter().filter(|line| line.state != "down").count();
+    let _ = writeln!(
+        text,
+        "{HEALTH}{up} of {} checked backends are up",
+        lines.len()
+    );
+    for line in lines {
+        let (pool, backend, seconds) = (&line.pool, &line.backend, line.seconds);
+        let why = line
+            .trouble
+            .as_ref()
+            .map_or_else(String::new, |why| format!(": {why}"));
+        if line.state == "down" {
+            let open = if line.held {
+                ""
+            } else {
+                ", and gets flows (fail open)"
+            };
+            let _ = writeln!(
+                text,
+                "{HEALTH}{pool}/{backend} down for {seconds} s{open}{why}"
+            );
+        } else if line.admitted < 100 {
+            let share = line.admitted;
+            let _ = writeln!(
+                text,
+                "{HEALTH}{pool}/{backend} is back, {share} % of its share so far"
+            );
+        } else if line.trouble.is_some() {
+            let _ = writeln!(text, "{HEALTH}{pool}/{backend} {}{why}", line.state);
+        }
+    }
 }
 
 fn drained(drain: &DrainLine) -> String {

@@ -180,6 +180,21 @@ pub struct Health {
     /// Path of the request, for http and https.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// Name in the request and in TLS, for http and https; `None` = the VIP's address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// File of certificates that the server's must be signed by, for https; `None` = any is taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+    /// Whether requests are padded to a full-size packet, for http and https; `None` = they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full_size: Option<bool>,
+    /// Name that is asked for, for dns; `None` = the root, and a refusal is an answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What is sent, for udp; `None` = `lbguard`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub send: Option<String>,
     /// From one check to the next.
     #[serde(rename = "interval_ms", with = "millis")]
     pub interval: Duration,

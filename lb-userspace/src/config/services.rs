@@ -256,6 +256,7 @@ fn read_health(mut section: Section<'_>, log: &mut TextLog<'_>) -> Option<Health
     let port = port.and_then(|e| e.integer(log, 1, u16::MAX));
     let is_http = matches!(kind, Some(Some(HealthKind::Http | HealthKind::Https)));
     let path = path.and_then(|e| read_path(&e, is_http, log));
+    let more = read_more(s, kind.flatten(), log);
     let (at, what) = (section.offset(), section.what.clone());
     section.finish(log);
     let kind = kind??;
@@ -271,11 +272,59 @@ fn read_health(mut section: Section<'_>, log: &mut TextLog<'_>) -> Option<Health
         kind,
         port: port?,
         path: path.or_else(|| is_http.then(|| "/".to_owned())),
+        host: more.host,
+        ca: more.ca,
+        full_size: more.full_size,
+        name: more.name,
+        send: more.send,
         interval: interval.unwrap_or(Duration::from_secs(1)),
         timeout: timeout.unwrap_or(Duration::from_millis(500)),
         rise: rise.unwrap_or(2),
         fall: fall.unwrap_or(3),
     })
+}
+
+/// Keys that only some kinds of checks have.
+#[derive(Default)]
+struct More {
+    host: Option<String>,
+    ca: Option<String>,
+    full_size: Option<bool>,
+    name: Option<String>,
+    send: Option<String>,
+}
+
+fn read_more(s: &mut Section<'_>, kind: Option<HealthKind>, log: &mut TextLog<'_>) -> More {
+    use HealthKind::{Dns, Http, Https, Udp};
+    // An unknown kind has a finding of its own.
+    let fits = |kinds: &[HealthKind]| kind.is_none_or(|kind| kinds.contains(&kind));
+    let mut text = |key: &'static str, example, kinds: &[HealthKind], log: &mut TextLog<'_>| {
+        let entry = s.take(log, key, example)?;
+        let value = entry.printable(log, 255)?;
+        if !fits(kinds) {
+            let kinds: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
+            let problem = format!("is for {} only", kinds.join(" and "));
+            entry.bad(log, &problem, "Remove it, or use another type.");
+        }
+        Some(value)
+    };
+    let more = More {
+        host: text("host", "host = \"shop.example\"", &[Http, Https], log),
+        ca: text("ca", "ca = \"/etc/lbguard/ca.pem\"", &[Https], log),
+        name: text("name", "name = \"shop.example.\"", &[Dns], log),
+        send: text("send", "send = \"ping\"", &[Udp], log),
+        full_size: None,
+    };
+    let full_size = s.take(log, "full_size", "full_size = false");
+    if let Some(entry) = &full_size
+        && !fits(&[Http, Https])
+    {
+        entry.bad(log, "is for http and https only", "Remove it.");
+    }
+    More {
+        full_size: full_size.and_then(|entry| entry.boolean(log)),
+        ..more
+    }
 }
 
 fn read_path(entry: &Entry<'_>, is_http: bool, log: &mut TextLog<'_>) -> Option<String> {

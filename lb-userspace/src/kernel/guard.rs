@@ -67,6 +67,13 @@ impl Guard {
         self.session = session;
     }
 
+    /// Another handle on the pinned guard, for another thread of the same session.
+    pub fn twin(&self, path: &Path) -> Result<Self, KernelError> {
+        let mut twin = Self::open(path)?;
+        twin.set_session(self.session);
+        Ok(twin)
+    }
+
     /// One command. Waits a moment when the guard is busy or a slot still in its grace period.
     pub fn call(
         &self,

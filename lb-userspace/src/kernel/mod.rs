@@ -3,6 +3,7 @@
 //! aya is named in this module alone.
 
 pub mod attach;
+pub mod checks;
 mod counters;
 pub mod error;
 pub mod flows;

@@ -8,6 +8,7 @@
 //!
 //! A network namespace is that of the thread that starts a watcher or asks.
 
+pub mod checks;
 mod connection;
 mod engine;
 mod error;

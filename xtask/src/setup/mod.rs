@@ -15,12 +15,14 @@ mod compiler;
 mod linker;
 
 /// The programs that the demo and the tests run, and the Debian package of each.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 9] = [
     ("bpftool", "bpftool"),
     ("curl", "curl"),
+    ("dnsmasq", "dnsmasq-base"),
     ("ethtool", "ethtool"),
     ("ip", "iproute2"),
     ("nginx", "nginx-light"),
+    ("openssl", "openssl"),
     ("ping", "iputils-ping"),
     ("tcpdump", "tcpdump"),
 ];

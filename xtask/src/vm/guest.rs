@@ -32,8 +32,9 @@ const MODULES: [&str; 12] = [
 ];
 
 /// Programs that tests run.
-const PROGRAMS: [&str; 11] = [
-    "bpftool", "curl", "ethtool", "ip", "nginx", "ping", "sleep", "stat", "sysctl", "tc", "tcpdump",
+const PROGRAMS: [&str; 13] = [
+    "bpftool", "curl", "dnsmasq", "ethtool", "ip", "nginx", "openssl", "ping", "sleep", "stat",
+    "sysctl", "tc", "tcpdump",
 ];
 
 /// Where `init` expects lbguard (tests/vm/guest.rs).

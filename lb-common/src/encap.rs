@@ -6,7 +6,8 @@
 
 use crate::address::Address;
 use crate::checksum;
-use crate::wire::{IPV4_LEN, IPV6_LEN, Ipv4, Ipv6, ip_proto};
+use crate::slot::forward_mode;
+use crate::wire::{IPV4_LEN, IPV6_LEN, Ipv4, Ipv6, UDP_LEN, ip_proto};
 use zerocopy::network_endian::{U16, U32};
 
 /// TTL and hop limit of outer headers and of answers.
@@ -131,5 +132,15 @@ pub const fn overhead(backend_is_v4: bool) -> u16 {
         IPV4_LEN as u16
     } else {
         IPV6_LEN as u16
+    }
+}
+
+/// Bytes that a forwarding mode adds for a backend of this family.
+#[inline(always)]
+pub const fn added(forward: u8, backend_is_v4: bool) -> u16 {
+    match forward {
+        forward_mode::IPIP => overhead(backend_is_v4),
+        forward_mode::GUE => overhead(backend_is_v4) + UDP_LEN as u16,
+        _ => 0,
     }
 }

@@ -141,3 +141,25 @@ pub fn random_u64() -> io::Result<u64> {
         Err(io::Error::last_os_error())
     }
 }
+
+/// Whether both sides of a TCP connection have agreed on timestamps (RFC 7323).
+pub fn tcp_has_timestamps(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    const TIMESTAMPS: u8 = 1;
+    let mut bytes = [0u8; 8];
+    let mut length = libc::socklen_t::try_from(bytes.len()).unwrap_or(8);
+    // SAFETY: the buffer is valid for its length; the kernel writes the start of a `tcp_info`.
+    let got = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            bytes.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if got != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // State, congestion state, retransmits, probes, backoff, options.
+    Ok(bytes[5] & TIMESTAMPS != 0)
+}

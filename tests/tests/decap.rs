@@ -11,13 +11,18 @@
 use std::io::{self, Read as _};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use lb_tests::services;
 use lb_userspace::decap::{self, DecapError, Mode, Options};
-use lb_userspace::lab::{BALANCER_V4, Capture, Host, Lab, Outcome, VIP_V4, VIP_V6, until};
+use lb_userspace::lab::{
+    BALANCER_V4, Capture, Host, HttpOptions, Instance, Lab, Outcome, VIP_V4, VIP_V6, binary, until,
+};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -329,4 +334,77 @@ fn marked(capture: &Capture, ecn: u8) -> Option<()> {
         _ => (ip.get(1)? >> 4) & 3,
     };
     (found == ecn).then_some(())
+}
+
+/// As the unit runs it at each start and reload: again and again, and nothing is lost.
+#[test]
+fn run_again_it_loses_nothing() {
+    let lab = Lab::builder()
+        .backends("web", 1)
+        .without_decap()
+        .build()
+        .unwrap();
+    let mut instance = Instance::new(&lab).unwrap();
+    let web = lab.host("web-1").unwrap().clone();
+    let program = binary().unwrap();
+    let decap = || {
+        let root = lab.root().to_string_lossy().into_owned();
+        let words = [
+            "--root",
+            &root,
+            "decap",
+            "eth0",
+            "--source",
+            "172.16.0.0/16",
+        ];
+        let mut command = Command::new(&program);
+        web.run_command(command.args(words)).unwrap();
+    };
+    decap();
+    instance.start_agent().unwrap();
+    instance.commit(&services::shop(&[&web])).unwrap();
+    let options = HttpOptions {
+        rate: 300,
+        ..HttpOptions::default()
+    };
+    let target = SocketAddr::new(VIP_V4.into(), 80);
+    let requests = lab.client().http_loop(target, &options).unwrap();
+    requests.wait(100, SOON).unwrap();
+    for _ in 0..10 {
+        decap();
+    }
+    requests.wait(100, SOON).unwrap();
+    assert_eq!(requests.failed(), 0);
+}
+
+/// The units are what systemd takes, with the program in its place.
+#[test]
+fn the_units_are_sound() {
+    let Ok(found) = Command::new("systemd-analyze").arg("--version").output() else {
+        eprintln!("no systemd-analyze here: the units are not checked");
+        return;
+    };
+    assert!(found.status.success());
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist");
+    let to = tempfile::tempdir().unwrap();
+    for (file, name) in [
+        ("lbguard.service", "lbguard.service"),
+        ("lbguard-decap@.service", "lbguard-decap@eth0.service"),
+    ] {
+        let text = std::fs::read_to_string(from.join(file)).unwrap();
+        assert!(text.contains("/usr/local/bin/lbguard"), "{file}");
+        let text = text.replace("/usr/local/bin/lbguard", "/bin/true");
+        let unit = to.path().join(name);
+        std::fs::write(&unit, text).unwrap();
+        let verified = Command::new("systemd-analyze")
+            .arg("verify")
+            .arg(&unit)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+        assert!(
+            verified.status.success() && !said.contains(name),
+            "{file}: {said}"
+        );
+    }
 }

@@ -8,14 +8,16 @@
 )]
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use lb_tests::bench::{Bench, shop};
 use lb_tests::loaded::{bpf_pins, load};
+use lb_tests::services;
 use lb_userspace::config::{LoadError, NodeConfig, XdpMode};
 use lb_userspace::decap;
 use lb_userspace::doctor::{self, Check, Status};
 use lb_userspace::kernel::attach::attach;
-use lb_userspace::lab::Lab;
+use lb_userspace::lab::{Host, Instance, Lab, until};
 use lb_userspace::paths::Paths;
 
 fn examine(lab: &Lab) -> BTreeMap<String, Check> {
@@ -179,5 +181,69 @@ fn backends_and_vips_are_looked_at_as_the_kernel_has_them() {
     assert!(
         !entry.contains("managed"),
         "the doctor leaves nothing behind: {entry}"
+    );
+}
+
+/// The segment carries no more than 1500, and backends let clients send 1500: with the outer header that
+/// is too long. Asked at the VIPs where the agent has a way for checks, else at the backends' addresses.
+#[test]
+fn an_mss_that_does_not_fit_the_tunnel_is_found() {
+    let lab = Lab::builder()
+        .backends("web", 2)
+        .segment_mtu(1500)
+        .build()
+        .unwrap();
+    let mut instance = Instance::new(&lab).unwrap();
+    instance.start_agent().unwrap();
+    let hosts: Vec<&Host> = lab.backends().collect();
+    let own = |text: String| text.replace("port = 0", "port = 80");
+    let plain = own(services::shop(&hosts));
+    instance.commit(&plain).unwrap();
+    let found = |lab: &Lab| examine(lab)["segments"].clone();
+    let check = found(&lab);
+    assert_eq!(check.status, Status::Fail, "{check:?}");
+    assert!(
+        check
+            .found
+            .contains("web-1 offers an MSS of 1460: 1520 bytes"),
+        "{check:?}"
+    );
+    let (code, told) = instance.run(&["doctor"]).unwrap();
+    assert!(code == 3 && told.contains("advmss"), "{told}");
+    for host in &hosts {
+        // The route to who asks, which is a host of the segment here.
+        let lower = [
+            "ip",
+            "route",
+            "change",
+            "10.0.1.0/24",
+            "dev",
+            "eth0",
+            "advmss",
+            "1440",
+        ];
+        host.run(&lower).unwrap();
+    }
+    assert_eq!(found(&lab).status, Status::Ok, "{:?}", found(&lab));
+
+    // The same by the tunnel and to the VIP.
+    let health =
+        "health = { type = \"tcp\", port = 80, interval = \"300ms\", timeout = \"250ms\" }\n";
+    instance
+        .commit(&plain.replace("table_size", &format!("{health}table_size")))
+        .unwrap();
+    until("checks run", Duration::from_secs(20), || {
+        let status = instance.status()?;
+        (status.pointer("/agent/health/0/state")? == "up").then_some(())
+    })
+    .unwrap();
+    assert_eq!(found(&lab).status, Status::Ok, "{:?}", found(&lab));
+    let back = ["ip", "route", "change", "10.0.1.0/24", "dev", "eth0"];
+    hosts[0].run(&back).unwrap();
+    let check = found(&lab);
+    assert_eq!(check.status, Status::Fail, "{check:?}");
+    assert!(
+        check.found.contains("web-1") && !check.found.contains("web-2"),
+        "{check:?}"
     );
 }

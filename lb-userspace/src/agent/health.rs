@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 
 use lb_common::control::control_flag;
 use lb_common::guard::Op;
-use lb_common::slot::{Member, forward_mode, hold, member_state};
-use lb_common::wire::UDP_LEN;
+use lb_common::slot::{Member, hold, member_state};
 use lb_common::{checks, encap};
 
 use super::engine::Engine;
@@ -392,12 +391,7 @@ fn spec(pool: &Pool, share_ppm: u32) -> PoolSpec {
 
 /// The longest packet of a client that is sent on to this backend.
 fn longest(pool: &Pool, member: &Member, hop_mtu: u16) -> u16 {
-    let udp = u16::try_from(UDP_LEN).unwrap_or(0);
-    let overhead = match member.forward {
-        forward_mode::L2 => 0,
-        forward_mode::GUE => encap::overhead(member.address.is_v4()).saturating_add(udp),
-        _ => encap::overhead(member.address.is_v4()),
-    };
+    let overhead = encap::added(member.forward, member.address.is_v4());
     let mtu = pool.mtu.map_or(hop_mtu, |own| own.min(hop_mtu));
     mtu.saturating_sub(overhead).min(CLIENTS)
 }

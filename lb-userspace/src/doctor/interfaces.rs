@@ -244,6 +244,9 @@ mod tests {
             address,
             direct,
             next_hop_mtu: None,
+            member: 1,
+            overhead: 0,
+            tcp: Vec::new(),
         }];
         Active {
             backends,

@@ -153,7 +153,7 @@ fn in_kernel(backends: &[Backend]) -> Check {
     )
 }
 
-fn some(items: &[String]) -> String {
+pub(super) fn some(items: &[String]) -> String {
     let named: Vec<&str> = items.iter().take(NAMED).map(String::as_str).collect();
     let more = items.len().saturating_sub(named.len());
     let rest = if more > 0 {
@@ -177,6 +177,9 @@ mod tests {
             address,
             direct: false,
             next_hop_mtu: mtu,
+            member: 1,
+            overhead: 0,
+            tcp: Vec::new(),
         }
     }
 

@@ -1,11 +1,14 @@
 //! Looking without touching: what this kernel can do, and what the pins hold.
 
-use std::net::IpAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 
 use aya::programs::ProgramType;
 use aya::sys::{BpfHelper, is_helper_supported};
+use lb_common::encap;
 use lb_common::slot::{forward_mode, next_hop_flag, vip_kind};
+use lb_common::wire::ip_proto;
 
 use super::KernelError;
 use super::link::{self, FdInfo};
@@ -110,6 +113,12 @@ pub struct Backend {
     pub direct: bool,
     /// The kernel has a next hop for it, of this MTU.
     pub next_hop_mtu: Option<u16>,
+    /// Its member id.
+    pub member: u32,
+    /// Bytes of the outer headers; 0 = none.
+    pub overhead: u16,
+    /// TCP VIPs with a port that it answers for.
+    pub tcp: Vec<SocketAddr>,
 }
 
 /// Reads the active slot.
@@ -119,9 +128,14 @@ pub fn active(maps: &Maps) -> Result<Active, KernelError> {
         return Ok(active);
     };
     let node = maps.node()?;
+    let mut tcp: BTreeMap<u16, Vec<SocketAddr>> = BTreeMap::new();
     for place in 0..node.vip_places {
         match maps.vip(&node, record.active, place) {
             Some(vip) if vip.kind == vip_kind::VIP => {
+                if vip.protocol == ip_proto::TCP && vip.port != 0 {
+                    let own = SocketAddr::new(vip.address.into(), u16::from_be(vip.port));
+                    tcp.entry(vip.pool).or_default().push(own);
+                }
                 active
                     .vips
                     .push((maps.vip_name(vip.vip)?, vip.address.into()));
@@ -141,6 +155,9 @@ pub fn active(maps: &Maps) -> Result<Active, KernelError> {
             address: member.address.into(),
             direct: member.forward == forward_mode::L2,
             next_hop_mtu: resolved.then_some(hop.mtu),
+            member: id,
+            overhead: encap::added(member.forward, member.address.is_v4()),
+            tcp: tcp.get(&member.pool).cloned().unwrap_or_default(),
         });
     }
     active.vips.sort();

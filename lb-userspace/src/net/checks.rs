@@ -101,6 +101,25 @@ pub fn remove() -> Result<(), NetError> {
     removed.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
+/// Whether an agent has made them. Blocks; may be called in any thread.
+pub fn are_there() -> bool {
+    let work = || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .ok()?;
+        runtime.block_on(async {
+            let requests = Requests::open().ok()?;
+            let rules = requests.handle().rule().get(IpVersion::V4).execute();
+            let rules: Vec<_> = rules.try_collect().await.ok()?;
+            let marked = RuleAttribute::FwMark(MARK);
+            Some(rules.iter().any(|rule| rule.attributes.contains(&marked)))
+        })
+    };
+    let found = thread::scope(|scope| scope.spawn(work).join());
+    found.ok().flatten().unwrap_or(false)
+}
+
 /// What is not there need not be removed.
 async fn remove_from(handle: &Handle) {
     for (version, family) in [

@@ -5,6 +5,8 @@ mod http;
 mod socket;
 mod tls;
 
+pub(crate) use socket::offered_segment;
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -21,6 +22,21 @@ pub(super) async fn connect(to: SocketAddr, mark: u32, longest: u16) -> Result<T
     // What is left to send is worth nothing.
     let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
     Ok(stream)
+}
+
+/// The longest segment that the other side asks for (its MSS), as far as this host's own interface
+/// lets see: what it says is cut to what fits that.
+pub(crate) async fn offered_segment(to: SocketAddr, mark: u32) -> io::Result<u16> {
+    let stream = tcp(to, mark, 0)?.connect(to).await?;
+    let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+    let bytes = SockRef::from(&stream).tcp_mss()?;
+    // What a segment carries is less by the timestamps that both sides have agreed on.
+    let options = if crate::sys::tcp_has_timestamps(stream.as_fd())? {
+        12
+    } else {
+        0
+    };
+    Ok(u16::try_from(bytes.saturating_add(options)).unwrap_or(u16::MAX))
 }
 
 fn tcp(to: SocketAddr, mark: u32, longest: u16) -> io::Result<TcpSocket> {

@@ -131,6 +131,12 @@ impl Bench {
         Image::build(config, self.seed(), &self.kernel.maps, &|_, _| Some(1)).expect("image")
     }
 
+    /// The same when `committed` is in ACTIVE, as an agent knows it.
+    pub fn image_after(&self, committed: &Config, config: &Config) -> Image {
+        let maps = &self.kernel.maps;
+        Image::after(Some(committed), config, self.seed(), maps, &|_, _| Some(1)).expect("image")
+    }
+
     /// The fleet's seed.
     pub fn seed(&self) -> FleetSeed {
         self.node.fleet_seed

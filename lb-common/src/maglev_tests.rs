@@ -244,3 +244,23 @@ proptest! {
         prop_assert_eq!(table(1021, &pool(&weights)), table(1021, &pool(&scaled)));
     }
 }
+
+proptest! {
+    /// Turns in rounds are turns by time, for backends of one weight.
+    #[test]
+    fn rounds_are_turns_by_time(keys in prop::collection::btree_set(any::<u64>(), 1..60), weight in 1u32..1000, size in prop::sample::select(vec![251u32, 509, 4099])) {
+        let backends: Vec<Weighted> = (1u16..)
+            .zip(&keys)
+            .map(|(number, key)| Weighted { key: *key, weight, number })
+            .collect();
+        let filled = |take: fn(&mut [u16], u32, &mut [Turn])| {
+            let mut scratch = vec![Turn::default(); backends.len()];
+            let turns = prepare(size, &backends, &mut scratch).unwrap();
+            settle_quotas(size, turns).unwrap();
+            let mut table = vec![0; size as usize];
+            take(&mut table, size, turns);
+            table
+        };
+        prop_assert_eq!(filled(take_rounds), filled(take_by_time));
+    }
+}

@@ -13,6 +13,7 @@ use std::time::Duration;
 use lb_tests::bench::Bench;
 use lb_tests::services;
 use lb_userspace::config::{Config, Policy};
+use lb_userspace::kernel::image::{Image, PoolImage};
 use lb_userspace::lab::{Host, HttpOptions, Instance, Lab, VIP_V4, until};
 use lb_userspace::plan::{Fate, Plan};
 use nix::sys::signal::Signal;
@@ -174,6 +175,15 @@ fn configuration() -> impl Strategy<Value = String> {
     })
 }
 
+/// Numbers, places and entries of the tables of an image: what is computed must be what is kept.
+fn tables(image: &Image) -> Vec<(u32, u32, bool, Vec<u16>)> {
+    let table = |pool: &PoolImage| {
+        let table = &pool.table;
+        (table.id, table.start, table.shared, table.entries.clone())
+    };
+    image.pools.iter().map(table).collect()
+}
+
 /// The plan says what the guard finds: to the entry, on pairs drawn at random.
 #[test]
 fn a_plan_says_what_the_guard_finds() {
@@ -197,7 +207,9 @@ fn a_plan_says_what_the_guard_finds() {
                 &Policy::default(),
             )
             .unwrap();
-            let sealed = bench.stage(&bench.image_of(&new)).unwrap();
+            let image = bench.image_after(&old.borrow(), &new);
+            prop_assert_eq!(tables(&image), tables(&bench.image_of(&new)));
+            let sealed = bench.stage(&image).unwrap();
             prop_assert_eq!(plan.moved_ppm(), sealed.moved_ppm);
             prop_assert_eq!(plan.class, u32::from(sealed.class));
             prop_assert_eq!(plan.count(Fate::In), sealed.vips_added as usize);

@@ -194,9 +194,13 @@ impl Engine {
     /// The image; backend numbers of removed backends are recycled if there are none left.
     pub(super) fn image(&self, config: &Config) -> Result<Image, KernelError> {
         let build = || {
-            Image::build(config, self.seed(), &self.kernel.maps, &|pool, backend| {
-                self.hops.number(target(pool, backend))
-            })
+            Image::after(
+                self.committed.as_ref(),
+                config,
+                self.seed(),
+                &self.kernel.maps,
+                &|pool, backend| self.hops.number(target(pool, backend)),
+            )
         };
         let mut image = match build() {
             Err(KernelError::Capacity(why)) => {

@@ -236,7 +236,11 @@ pub struct Identity {
 impl Config {
     /// The pool of that name.
     pub fn pool(&self, name: &str) -> Option<&Pool> {
-        self.pools.iter().find(|pool| pool.name == name)
+        let place = self
+            .pools
+            .binary_search_by(|pool| pool.name.as_str().cmp(name));
+        let sorted = place.ok().and_then(|place| self.pools.get(place));
+        sorted.or_else(|| self.pools.iter().find(|pool| pool.name == name))
     }
 
     /// The VIP of that name.
@@ -277,6 +281,22 @@ impl Pool {
     /// Backends that have a share of the lookup table.
     pub fn in_table(&self) -> impl Iterator<Item = &Backend> {
         self.backends.iter().filter(|b| b.table_weight() > 0)
+    }
+
+    /// Whether another version of this pool has the very same lookup table, under the same seed: entry by
+    /// entry the same backends.
+    pub fn same_table(&self, other: &Self) -> bool {
+        let inputs = |pool: &Self| (pool.table_size, pool.forward);
+        let backend = |b: &Backend| (b.table_weight(), b.address);
+        let mut pairs = (self.in_table(), other.in_table());
+        inputs(self) == inputs(other)
+            && loop {
+                match (pairs.0.next(), pairs.1.next()) {
+                    (None, None) => break true,
+                    (Some(a), Some(b)) if a.name == b.name && backend(a) == backend(b) => {}
+                    _ => break false,
+                }
+            }
     }
 }
 

@@ -15,6 +15,7 @@ use lb_common::slot::{
 use zerocopy::FromZeros;
 
 use super::KernelError;
+use super::kept::Kept;
 use super::maps::{Maps, name};
 use super::numbers::{Numbers, Region};
 use crate::config::{
@@ -98,11 +99,43 @@ impl Image {
         maps: &Maps,
         next_hop: HopOf<'_>,
     ) -> Result<Self, KernelError> {
+        Self::after(None, config, seed, maps, next_hop)
+    }
+
+    /// The same, when it is known what ACTIVE holds: tables of pools that are in both alike are taken from
+    /// there, and not computed again.
+    pub fn after(
+        committed: Option<&Config>,
+        config: &Config,
+        seed: FleetSeed,
+        maps: &Maps,
+        next_hop: HopOf<'_>,
+    ) -> Result<Self, KernelError> {
+        // Hashing the whole configuration takes as long as laying it out.
+        std::thread::scope(|scope| {
+            let digest = scope.spawn(|| config.digest());
+            let mut image = Self::lay_out(committed, config, seed, maps, next_hop)?;
+            image.digest = digest
+                .join()
+                .map_err(|_| KernelError::NoAnswer("the digest's thread".to_owned()))?;
+            Ok(image)
+        })
+    }
+
+    /// All but the digest.
+    fn lay_out(
+        committed: Option<&Config>,
+        config: &Config,
+        seed: FleetSeed,
+        maps: &Maps,
+        next_hop: HopOf<'_>,
+    ) -> Result<Self, KernelError> {
+        let kept = Kept::new(committed, seed, maps)?;
         let mut numbers = Numbers::read(maps)?;
         let node = maps.node()?;
         let mut pools = Vec::with_capacity(config.pools.len());
         for pool in &config.pools {
-            pools.push(pool_image(pool, seed, maps, &mut numbers, next_hop)?);
+            pools.push(pool_image(pool, seed, maps, &kept, &mut numbers, next_hop)?);
         }
         let by_name: BTreeMap<&str, &PoolImage> = pools
             .iter()
@@ -123,7 +156,7 @@ impl Image {
         }
         let addresses = addresses.into_values().collect();
         Ok(Self {
-            digest: config.digest(),
+            digest: Digest([0; 32]),
             pools,
             vips,
             addresses,
@@ -161,6 +194,7 @@ fn pool_image(
     pool: &Pool,
     seed: FleetSeed,
     maps: &Maps,
+    kept: &Kept<'_>,
     numbers: &mut Numbers,
     next_hop: HopOf<'_>,
 ) -> Result<PoolImage, KernelError> {
@@ -177,7 +211,10 @@ fn pool_image(
             pool, number, region, backend, numbers, next_hop,
         )?);
     }
-    let table = table_image(pool, number, region, seed, &members, maps, numbers)?;
+    let table = match kept.table(pool, number, region, &members)? {
+        Some(table) => table,
+        None => table_image(pool, number, region, seed, &members, maps, numbers)?,
+    };
     let entry = PoolEntry {
         member_base: region.base,
         member_limit: region.limit,

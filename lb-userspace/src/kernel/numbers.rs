@@ -4,7 +4,7 @@
 //! uses keeps its number. So an agent that starts anew, with the pins alone, goes on where the
 //! last one stopped.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use lb_common::control::NO_SLOT;
 use lb_common::slot::{Member, Node, PoolEntry, table_state};
@@ -32,10 +32,22 @@ pub struct Numbers {
     pools: BTreeMap<String, u16>,
     regions: BTreeMap<u16, Region>,
     members: BTreeMap<u32, Member>,
+    /// Ids of members, by pool and identity.
+    ids: HashMap<(u16, u64), u32>,
+    /// Last id given in a region, by its base.
+    given: HashMap<u32, u32>,
     /// Tables that ACTIVE or LKG uses: id to (start, chunks).
     tables: BTreeMap<u32, (u32, u32)>,
     used_vips: BTreeSet<u16>,
     used_pools: BTreeSet<u16>,
+    /// Stretches of member ids that are taken, once they are asked for.
+    taken: Option<BTreeMap<u32, u32>>,
+    /// Size of the last region that room was sought for, and where the search ended.
+    searched: Option<(u32, u32)>,
+    /// Elements that tables take: first, and how many.
+    starts: BTreeMap<u32, u32>,
+    /// The same search for lookup tables: id, and size and element.
+    searched_table: Option<(u32, u32, u32)>,
 }
 
 impl Numbers {
@@ -65,6 +77,7 @@ impl Numbers {
     fn read_members(&mut self, maps: &Maps) {
         for id in 1..self.node.members {
             if let Some(member) = maps.member(id).filter(|member| member.identity != 0) {
+                self.ids.entry((member.pool, member.identity)).or_insert(id);
                 self.members.insert(id, member);
             }
         }
@@ -153,46 +166,76 @@ impl Numbers {
     }
 
     /// First stretch of `limit` ids that no region and no member takes.
-    fn room(&self, limit: u32) -> Option<Region> {
-        let mut taken: Vec<(u32, u32)> = self
-            .regions
-            .values()
-            .map(|region| {
-                (
-                    region.base.saturating_add(1),
-                    region.base.saturating_add(region.limit),
-                )
-            })
-            .chain(self.members.keys().map(|id| (*id, *id)))
-            .collect();
-        taken.sort_unstable();
-        let mut first = 1u32;
-        for (start, end) in taken {
-            if start >= first.saturating_add(limit) {
+    fn room(&mut self, limit: u32) -> Option<Region> {
+        if self.taken.is_none() {
+            self.taken = Some(self.stretches());
+        }
+        let taken = self.taken.as_mut()?;
+        // What was too small for a region is too small for one as large.
+        let mut first = match self.searched {
+            Some((least, first)) if limit >= least => first,
+            _ => 1,
+        };
+        for (start, end) in taken
+            .range(..first)
+            .next_back()
+            .into_iter()
+            .chain(taken.range(first..))
+        {
+            if *start >= first.saturating_add(limit) {
                 break;
             }
             first = first.max(end.saturating_add(1));
         }
+        self.searched = Some((limit, first));
         let fits = first.saturating_add(limit) <= self.node.members;
+        if fits {
+            taken.insert(first, first.saturating_add(limit).saturating_sub(1));
+        }
         fits.then(|| Region {
             base: first.saturating_sub(1),
             limit,
         })
     }
 
+    /// What regions and members without one take: first and last id.
+    fn stretches(&self) -> BTreeMap<u32, u32> {
+        let ends = |region: &Region| {
+            (
+                region.base.saturating_add(1),
+                region.base.saturating_add(region.limit),
+            )
+        };
+        let mut taken: BTreeMap<u32, u32> = self.regions.values().map(ends).collect();
+        for id in self.members.keys() {
+            let within = taken.range(..=*id).next_back();
+            if within.is_none_or(|(_, end)| end < id) {
+                taken.insert(*id, *id);
+            }
+        }
+        taken
+    }
+
     /// Id of a backend in its pool's region: its own, else a free one; `None` if the region is full.
     pub fn member(&mut self, region: Region, wanted: &Member) -> Option<u32> {
-        let ids = region.base.saturating_add(1)..=region.base.saturating_add(region.limit);
-        let own = self.members.range(ids.clone()).find(|(_, member)| {
-            member.identity == wanted.identity
-                && member.pool == wanted.pool
-                && member.address == wanted.address
-                && member.forward == wanted.forward
+        let last = region.base.saturating_add(region.limit);
+        let ids = region.base.saturating_add(1)..=last;
+        let own = self.ids.get(&(wanted.pool, wanted.identity));
+        let own = own.filter(|id| ids.contains(id)).filter(|id| {
+            let same = |member: &Member| {
+                member.address == wanted.address && member.forward == wanted.forward
+            };
+            self.members.get(id).is_some_and(same)
         });
-        if let Some((id, _)) = own {
+        if let Some(id) = own {
             return Some(*id);
         }
-        let id = ids.into_iter().find(|id| !self.members.contains_key(id))?;
+        // Ids are given away only, so nothing below the last one given is free.
+        let first = self.given.get(&region.base).copied();
+        let first = first.unwrap_or(region.base).saturating_add(1);
+        let id = (first..=last).find(|id| !self.members.contains_key(id))?;
+        self.given.insert(region.base, id);
+        self.ids.insert((wanted.pool, wanted.identity), id);
         self.members.insert(id, *wanted);
         Some(id)
     }
@@ -208,23 +251,38 @@ impl Numbers {
 
     /// A free table id and room for `chunks` elements.
     pub fn table(&mut self, chunks: u32) -> Result<(u32, u32), KernelError> {
-        let id = (1..self.node.tables)
+        let searched = self.searched_table;
+        let first = searched.map_or(1, |(id, ..)| id);
+        let id = (first..self.node.tables)
             .find(|id| !self.tables.contains_key(id))
             .ok_or_else(|| full("pools", self.node.pools))?;
-        let mut taken: Vec<(u32, u32)> = self.tables.values().copied().collect();
-        taken.sort_unstable();
-        let mut start = 0u32;
-        for (from, length) in taken {
-            if from >= start.saturating_add(chunks) {
-                break;
-            }
-            start = start.max(from.saturating_add(length));
-        }
+        let from = match searched {
+            Some((_, least, from)) if chunks >= least => from,
+            _ => 0,
+        };
+        let start = self.elements(chunks, from);
         if start.saturating_add(chunks) > self.node.chunks {
             return Err(full("lookup_entries", self.node.chunks.saturating_mul(32)));
         }
         self.tables.insert(id, (start, chunks));
+        self.starts.insert(start, chunks);
+        self.searched_table = Some((id, chunks, start));
         Ok((id, start))
+    }
+
+    /// First stretch of `chunks` elements from `start` on that no table takes.
+    fn elements(&mut self, chunks: u32, mut start: u32) -> u32 {
+        if self.starts.is_empty() {
+            self.starts = self.tables.values().copied().collect();
+        }
+        let before = self.starts.range(..start).next_back();
+        for (from, length) in before.into_iter().chain(self.starts.range(start..)) {
+            if *from >= start.saturating_add(chunks) {
+                break;
+            }
+            start = start.max(from.saturating_add(*length));
+        }
+        start
     }
 }
 

@@ -72,6 +72,10 @@ impl<'a> Tables<'a> {
         if let Some(moved) = self.moved.get(after.name.as_str()) {
             return Ok(*moved);
         }
+        if before.same_table(after) {
+            self.moved.insert(&after.name, 0);
+            return Ok(0);
+        }
         let old = table(self.seed, &mut self.old, before)?;
         let new = table(self.seed, &mut self.new, after)?;
         let same_mode = before.forward == after.forward;

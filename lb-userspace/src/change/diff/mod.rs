@@ -149,6 +149,9 @@ fn vip(name: &str, old: Option<&Vip>, new: Option<&Vip>, found: &mut Vec<Differe
 }
 
 fn pool(name: &str, old: Option<&Pool>, new: Option<&Pool>, found: &mut Vec<Difference>) {
+    if old == new {
+        return;
+    }
     let pool = name.to_owned();
     match (old, new) {
         (None, Some(new)) => found.push(Difference::PoolIn {
@@ -186,6 +189,9 @@ fn backend_in(
     new: Option<&Backend>,
     found: &mut Vec<Difference>,
 ) {
+    if old == new {
+        return;
+    }
     let (pool, backend) = (pool.to_owned(), name.to_owned());
     match (old, new) {
         (None, Some(new)) => {

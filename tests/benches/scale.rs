@@ -1,0 +1,134 @@
+//! How long a change takes with many VIPs: 1,000 of them, each with a pool of 100 backends. Everything
+//! between the file and the flip: checks, plan, tables, writing through the guard, reading back.
+//! `cargo xtask bench`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a benchmark that cannot be set up has to stop"
+)]
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use lb_tests::bench::{AGENT, Bench};
+use lb_userspace::config::{Config, Policy};
+use lb_userspace::plan::Plan;
+
+const VIPS: usize = 1_000;
+const BACKENDS: usize = 100;
+/// What a change of all of them may take, and one of a single backend.
+const ALL: Duration = Duration::from_secs(2);
+const ONE: Duration = Duration::from_millis(100);
+/// A slot may be written again after its grace period.
+const GRACE: Duration = Duration::from_millis(150);
+
+/// services.toml; the first backend of the first pool has this weight.
+fn services(table_size: u32, weight: u32) -> String {
+    let mut text = String::from("version = 1\n");
+    for number in 0..VIPS {
+        let (high, low) = (number / 250, number % 250 + 1);
+        let _ = write!(
+            text,
+            "[[vip]]\nname = \"v{number}\"\nservice = \"s\"\naddress = \"203.0.{high}.{low}\"\n\
+             port = 80\nprotocol = \"tcp\"\npool = \"p{number}\"\n[[pool]]\nname = \"p{number}\"\n\
+             service = \"s\"\nforward = \"ipip\"\ntable_size = {table_size}\n"
+        );
+        for backend in 1..=BACKENDS {
+            let weight = if (number, backend) == (0, 1) {
+                weight
+            } else {
+                100
+            };
+            let _ = write!(
+                text,
+                "[[pool.backend]]\nname = \"b{backend}\"\naddress = \"10.{}.{low}.{backend}\"\n\
+                 weight = {weight}\n",
+                high + 1
+            );
+        }
+    }
+    text
+}
+
+/// A balancer with room for three generations of it.
+fn roomy(table_size: u32) -> Bench {
+    let entries = table_size.next_multiple_of(32) * u32::try_from(VIPS).unwrap() * 2 + 1_000_000;
+    let agent = AGENT
+        .replace("vips = 64", "vips = 1024")
+        .replace("pools = 64", "pools = 1024")
+        .replace("backends = 2048", "backends = 262000")
+        .replace(
+            "lookup_entries = 1048576",
+            &format!("lookup_entries = {entries}"),
+        );
+    Bench::by(&agent)
+}
+
+/// The parts of a change, in order.
+#[derive(Default)]
+struct Times(Vec<(&'static str, Duration)>);
+
+impl Times {
+    fn of<T>(&mut self, what: &'static str, work: impl FnOnce() -> T) -> T {
+        let began = Instant::now();
+        let done = work();
+        self.0.push((what, began.elapsed()));
+        done
+    }
+
+    /// All but reading the file, which is as long as it is.
+    fn sum(&self) -> Duration {
+        let parts = self.0.iter().filter(|(part, _)| *part != "check");
+        parts.map(|(_, time)| *time).sum()
+    }
+
+    fn print(&self, what: &str, aim: Duration) {
+        let parts = self
+            .0
+            .iter()
+            .map(|(part, time)| format!("{part} {time:.1?}"));
+        let parts: Vec<String> = parts.collect();
+        let sum = self.sum();
+        let met = if sum <= aim { "met" } else { "MISSED" };
+        println!("  {what:<26} {sum:>9.1?}   aim {aim:?}: {met}");
+        println!("    {}", parts.join(", "));
+    }
+}
+
+/// From the file to the flip.
+fn change(bench: &Bench, old: &Config, text: &str) -> (Config, Times) {
+    let mut times = Times::default();
+    let new = times.of("check", || bench.config(text));
+    let plan = times.of("plan", || {
+        Plan::of(old, &new, bench.active(), bench.seed(), &Policy::default()).unwrap()
+    });
+    std::thread::sleep(GRACE);
+    let image = times.of("tables", || bench.image_after(old, &new));
+    let sealed = times.of("stage", || bench.stage(&image).unwrap());
+    assert_eq!(plan.class, u32::from(sealed.class));
+    times.of("flip", || {
+        bench.trial(1).unwrap();
+        bench.confirm().unwrap();
+    });
+    (new, times)
+}
+
+fn main() {
+    println!("{VIPS} VIPs, each with a pool of {BACKENDS} backends");
+    let nothing = Config {
+        vips: Vec::new(),
+        pools: Vec::new(),
+    };
+    for table_size in [4_099, 65_537] {
+        let bench = roomy(table_size);
+        println!(" tables of {table_size} entries");
+        let (first, all) = change(&bench, &nothing, &services(table_size, 100));
+        all.print("all of them come", ALL);
+        let (second, one) = change(&bench, &first, &services(table_size, 200));
+        one.print("one backend's weight", ONE);
+        let (_, back) = change(&bench, &second, &services(table_size, 100));
+        back.print("the same again", ONE);
+    }
+}

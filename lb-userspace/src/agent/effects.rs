@@ -33,7 +33,10 @@ impl Engine {
             Effect::Check => Some(self.judge_findings()),
             Effect::Stage => Some(self.store_and_stage()),
             Effect::RunGolden => Some(match self.run_golden() {
-                Ok(()) => Event::GoldenPassed,
+                Ok(()) => match self.probe_newcomers() {
+                    Ok(()) => Event::GoldenPassed,
+                    Err(why) => Event::ProbeFailed(why),
+                },
                 Err(why) => Event::GoldenFailed(why),
             }),
             Effect::ArmTrial { share_ppm, within } => Some(self.arm(share_ppm, within)),

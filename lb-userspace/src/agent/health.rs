@@ -72,9 +72,10 @@ impl Health {
 
 /// What is to be checked.
 #[derive(Default)]
-struct Wanted {
+pub(super) struct Wanted {
     pools: BTreeMap<String, PoolSpec>,
-    checks: BTreeMap<u32, Checks>,
+    /// By member id.
+    pub checks: BTreeMap<u32, Checks>,
 }
 
 impl Engine {
@@ -162,7 +163,7 @@ impl Engine {
     }
 
     /// The way out of this host, made when there is first something to check.
-    fn begin_checks(&mut self) -> Result<(), String> {
+    pub(super) fn begin_checks(&mut self) -> Result<(), String> {
         if self.health.running.is_some() {
             return Ok(());
         }
@@ -303,7 +304,7 @@ impl Engine {
 
 impl Wanted {
     /// Adds what one slot has.
-    fn add(
+    pub(super) fn add(
         &mut self,
         kernel: &Kernel,
         config: &Config,

@@ -9,6 +9,7 @@
 //! - [`watching`]: what the traffic is like between changes; [`alerts`]: what is odd about it;
 //! - [`drains`]: backends that are drained by command;
 //! - [`health`]: what is checked, and what the checks find;
+//! - [`newcomers`]: new backends, asked before they get traffic;
 //! - [`hops`]: next hops of backends, resolved and kept fresh;
 //! - [`api`]: HTTP on a Unix socket;
 //! - [`wire`]: what goes over it.
@@ -25,6 +26,7 @@ mod evidence;
 mod health;
 mod hops;
 mod lock;
+mod newcomers;
 mod recording;
 mod records;
 pub mod request;

@@ -59,6 +59,8 @@ causes! {
     Digest = "digest", "the kernel holds something else than was asked for";
     /// A golden packet came out wrong.
     Golden = "golden", "a golden packet came out wrong";
+    /// A backend that is new did not answer as it should.
+    Probe = "probe", "a new backend failed its probe";
     /// It is unknown whether the trial was armed.
     Arm = "arm", "arming the trial failed half-way";
     /// The journal could not be written, and nothing goes forward unrecorded.
@@ -117,10 +119,10 @@ impl Cause {
 
     /// Exit code of a change that ended with this before any traffic.
     pub fn exit_before_traffic(&self) -> ExitCode {
-        use CauseKind::{Check, Golden, Guard, Host, Journal, Operator, Store};
+        use CauseKind::{Check, Golden, Guard, Host, Journal, Operator, Probe, Store};
         match self.kind {
             // Nothing goes forward unrecorded is a rule: not to be able to record is no failure of ours.
-            Check | Guard | Host | Golden | Operator | Journal | Store => ExitCode::Refused,
+            Check | Guard | Host | Golden | Probe | Operator | Journal | Store => ExitCode::Refused,
             _ => ExitCode::Internal,
         }
     }

@@ -12,7 +12,7 @@ const TIMES: &str = "interval = \"300ms\", timeout = \"250ms\", rise = 2, fall =
 
 fn scene(kind: &str, more: &str) -> Scene {
     let line = format!("health = {{ type = \"{kind}\", {more}, {TIMES} }}");
-    Scene::new(Lab::builder().backends("web", 3), &line)
+    Scene::known(Lab::builder().backends("web", 3), &line)
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn another_service_that_answers_fails_the_check() {
          identity = {{ header = \"x-service\", value = \"web\" }}"
     );
     let builder = Lab::builder().backends("web", 3).backends("blog", 1);
-    let scene = Scene::new(builder, &line);
+    let scene = Scene::known(builder, &line);
     scene.wait_for("web-1", "up");
     let line = scene.wait_for("blog-1", "down");
     let why = line["trouble"].as_str().unwrap();

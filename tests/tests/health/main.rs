@@ -10,5 +10,6 @@ mod dies;
 mod keeps;
 mod kinds;
 mod modes;
+mod newcomers;
 mod path;
 mod scene;

@@ -28,6 +28,13 @@ impl Scene {
         scene
     }
 
+    /// As [`Scene::new`]; the backends are there before they are checked, so that none is probed as new.
+    pub fn known(builder: Builder, line: &str) -> Self {
+        let scene = Self::new(builder, "");
+        scene.commit(line);
+        scene
+    }
+
     pub fn commit(&self, line: &str) {
         self.instance.commit(&self.services(line)).unwrap();
     }

@@ -151,7 +151,7 @@ impl Change {
 
     /// Results of the effects, in the order in which a good change meets them.
     fn answered(&mut self, event: Event, now: Now) -> Vec<Effect> {
-        use CauseKind::{Arm, Check, Digest, Golden, Guard, Host, Stage, Store};
+        use CauseKind::{Arm, Check, Digest, Golden, Guard, Host, Probe, Stage, Store};
         match (&self.state, event) {
             (State::Draft, Event::CheckPassed) => self.checked(),
             (State::Draft, Event::CheckFailed(why)) => self.reject(Cause::new(Check, why)),
@@ -165,6 +165,7 @@ impl Change {
             (State::Validated, Event::StageFailed(why)) => self.abort(Cause::new(Stage, why)),
             (State::Staged, Event::GoldenPassed) => self.tested(now),
             (State::Staged, Event::GoldenFailed(why)) => self.abort(Cause::new(Golden, why)),
+            (State::Staged, Event::ProbeFailed(why)) => self.abort(Cause::new(Probe, why)),
             (State::Tested, Event::Armed { deadline_ns }) => self.armed(deadline_ns),
             (State::Tested, Event::ArmRefused(why)) => self.abort(Cause::new(Guard, why)),
             (State::Canary { .. }, Event::Armed { deadline_ns }) if self.moving => {

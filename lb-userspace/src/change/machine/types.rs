@@ -170,6 +170,8 @@ pub enum Event {
     GoldenPassed,
     /// A golden packet came out wrong, or could not be run.
     GoldenFailed(String),
+    /// Golden packets are right, but a new backend did not answer as it should.
+    ProbeFailed(String),
     /// The guard armed the trial, or moved it to its next step.
     Armed {
         /// The kernel's own deadline for this step, boot-time ns.

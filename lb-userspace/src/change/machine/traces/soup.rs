@@ -9,7 +9,7 @@ use crate::exit::ExitCode;
 
 fn any_event(rng: &mut Rng, now_ns: u64) -> Event {
     let text = || "x".to_owned();
-    match rng.below(26) {
+    match rng.below(27) {
         0 => Event::CheckPassed,
         1 => Event::CheckFailed(text()),
         2 => Event::StageDone {
@@ -22,6 +22,7 @@ fn any_event(rng: &mut Rng, now_ns: u64) -> Event {
         5 => Event::StageFailed(text()),
         6 => Event::GoldenPassed,
         7 => Event::GoldenFailed(text()),
+        26 => Event::ProbeFailed(text()),
         8 => Event::Armed {
             deadline_ns: now_ns + rng.below(200) * SECOND,
         },

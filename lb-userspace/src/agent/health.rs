@@ -47,6 +47,8 @@ pub(super) struct Health {
     running: Option<Running>,
     known: Option<Known>,
     looked: Instant,
+    /// When it could not be begun, the time of the next try.
+    again: Option<Instant>,
 }
 
 struct Running {
@@ -61,6 +63,7 @@ impl Health {
             running: None,
             known: None,
             looked: Instant::now(),
+            again: None,
         }
     }
 
@@ -93,7 +96,8 @@ impl Engine {
             record.active_generation,
             trial.then_some(record.shadow_generation),
         );
-        if self.health.known == Some(known) {
+        let waits = self.health.again.is_some_and(|at| Instant::now() < at);
+        if self.health.known == Some(known) || waits {
             return;
         }
         if self.committed.is_none() && record.active_generation != 0 {
@@ -101,6 +105,7 @@ impl Engine {
             return;
         }
         self.health.known = Some(known);
+        self.health.again = None;
         let shadow = trial.then_some(record.shadow);
         if let Err(why) = self.check_anew(record.active, shadow) {
             tracing::warn!(why, "health is not checked");
@@ -108,7 +113,7 @@ impl Engine {
                 .insert(WARNING, format!("health is not checked: {why}"));
             // Another try in a while, without hurry.
             self.health.known = None;
-            self.health.looked = Instant::now() + AGAIN;
+            self.health.again = Instant::now().checked_add(AGAIN);
         }
     }
 
@@ -235,8 +240,20 @@ impl Engine {
         }
     }
 
-    /// What an earlier agent has found and still holds.
+    /// What an earlier agent has found and still holds; and nothing about who is not checked any more.
     fn tell_standing(&mut self) {
+        let lines = self.health_lines();
+        for about in self.watching.alerts.of("health") {
+            let stands = |line: &HealthLine| about.1 == format!("{}/{}", line.pool, line.backend);
+            if !lines.iter().any(stands) {
+                self.alert_over(&about, &format!("{} is not checked any more", about.1));
+            }
+        }
+        for about in self.watching.alerts.of("panic") {
+            if !lines.iter().any(|line| line.pool == about.1) {
+                self.alert_over(&about, &format!("pool {} is not checked any more", about.1));
+            }
+        }
         let known: BTreeSet<String> = self
             .watching
             .alerts
@@ -244,9 +261,7 @@ impl Engine {
             .into_iter()
             .map(|(_, about)| about)
             .collect();
-        let down = self.health_lines();
-        let down = down.into_iter().filter(|line| line.state == "down");
-        for line in down {
+        for line in lines.into_iter().filter(|line| line.state == "down") {
             let about = format!("{}/{}", line.pool, line.backend);
             if !known.contains(&about) {
                 let text = format!(

@@ -99,6 +99,13 @@ fn what_is_known_outlives_changes_and_the_agent() {
         (scene.kernel_state("web-1")? == "up").then_some(())
     })
     .unwrap();
+    until("nothing is said of it", SOON, || {
+        scene
+            .find_alert("health", "shop-web/web-1")
+            .is_none()
+            .then_some(())
+    })
+    .unwrap();
 }
 
 /// disabled > drain > health: health neither brings a drained backend back nor is forgotten by it.

@@ -23,6 +23,7 @@ mod drains;
 mod effects;
 mod engine;
 mod evidence;
+mod floods;
 mod health;
 mod hops;
 mod lock;

@@ -9,6 +9,7 @@ use lb_common::guard::Op;
 
 use super::alerts::Alerts;
 use super::engine::Engine;
+use super::floods::FloodWatch;
 use super::wire::Alert;
 use crate::change::Now;
 use crate::evidence::burn::{Burn, BurnWatch};
@@ -42,6 +43,7 @@ pub(super) struct Watching {
     totals: BTreeMap<String, (u64, u64)>,
     follow: Option<Follow>,
     pub alerts: Alerts,
+    pub floods: FloodWatch,
     /// The last trouble, so that it is told once.
     trouble: Option<String>,
 }
@@ -114,6 +116,7 @@ impl Engine {
         layout: &SlotOut,
         now: u64,
     ) -> Result<(), KernelError> {
+        self.look_for_floods()?;
         self.measure_rates(layout, now)?;
         self.volumes(layout);
         if record.flags & control_flag::TRIAL != 0 {

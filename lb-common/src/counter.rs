@@ -94,6 +94,8 @@ reasons! {
     TunnelError = 21, "tunnel-error", Pass;
     /// A segment of a flow whose backend is down, of a pool that resets such flows: answered so.
     FlowReset = 22, "flow-reset", Reply;
+    /// Sent to a backend without regard to the server id in its QUIC connection id: no backend has it.
+    QuicUnknown = 23, "quic-unknown-id", Forward;
 }
 
 /// Reasons there is room for.

@@ -35,6 +35,7 @@ pub mod parse;
 mod pod;
 pub mod policy;
 pub mod probe;
+pub mod quic;
 pub mod reset;
 pub mod room;
 pub mod sample;

@@ -2,6 +2,7 @@
 
 use crate::address::Address;
 use crate::evidence::IcmpError;
+use crate::quic::Seen;
 
 /// Where a packet comes from and goes to: what a flow is known by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +62,8 @@ pub struct Packet {
     pub payload_offset: u16,
     /// What a [`Kind::TunnelError`] says.
     pub error: IcmpError,
+    /// What a datagram for a QUIC VIP says; parsing does not know VIPs.
+    pub quic: Seen,
 }
 
 impl Packet {
@@ -83,6 +86,7 @@ impl Packet {
         ip_offset: 0,
         payload_offset: 0,
         error: IcmpError::Host,
+        quic: Seen::NONE,
     };
 }
 

@@ -170,7 +170,7 @@ fn knows(view: &View, address: &lb_common::address::Address) -> bool {
 }
 
 #[inline(always)]
-fn forward(ctx: &XdpContext, view: &View, packet: &Packet, asked: Option<Asked>) -> Outcome {
+fn forward(ctx: &XdpContext, view: &View, packet: &mut Packet, asked: Option<Asked>) -> Outcome {
     let outcome = chosen(ctx, view, packet, asked);
     if view.trial && asked.is_none() {
         watch(view, packet, &outcome);
@@ -179,9 +179,9 @@ fn forward(ctx: &XdpContext, view: &View, packet: &Packet, asked: Option<Asked>)
 }
 
 #[inline(always)]
-fn chosen(ctx: &XdpContext, view: &View, packet: &Packet, asked: Option<Asked>) -> Outcome {
+fn chosen(ctx: &XdpContext, view: &View, packet: &mut Packet, asked: Option<Asked>) -> Outcome {
     let flows = !matches!(asked, Some(Asked { no_flows: true, .. }));
-    let choice = pick::pick(view, packet, flows);
+    let choice = pick::pick(ctx, view, packet, flows);
     let vip = choice.vip.map_or(0, |vip| u32::from(vip.vip) + 1);
     let mut outcome = Outcome {
         vip,
@@ -205,7 +205,10 @@ fn chosen(ctx: &XdpContext, view: &View, packet: &Packet, asked: Option<Asked>) 
     }
     let sent = rewrite::send(ctx, packet, vip, member, choice.hash);
     count(set, packet, vip, &choice, &sent);
-    outcome.reason = sent.reason;
+    outcome.reason = match sent.reason {
+        Reason::Forwarded => choice.reason,
+        other => other,
+    };
     outcome.member = choice.member_id;
     outcome.followed = choice.followed;
     outcome.interface = sent.interface;

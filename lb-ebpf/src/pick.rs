@@ -1,14 +1,18 @@
 //! Which backend a packet goes to, and which slot says so.
 
+use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::programs::XdpContext;
 use lb_common::counter::Reason;
 use lb_common::flow::{Birth, Entry};
 use lb_common::packet::{Packet, Role};
 use lb_common::slot::{CHUNK_ENTRIES, Member, VipEntry, member_state, on_dead, vip_flag};
-use lb_common::{hash, scheme};
+use lb_common::wire::UDP_LEN;
+use lb_common::{hash, quic, scheme};
 
 use crate::control::View;
 use crate::flows;
 use crate::maps::{FLEET_KEY, MEMBERS, TABLES, TAG_KEY};
+use crate::packet::XdpFrame;
 use crate::tracks::{self, Found};
 use crate::vips;
 
@@ -89,7 +93,7 @@ impl Known {
 
 /// Chooses the backend of a packet.
 #[inline(always)]
-pub fn pick(view: &View, packet: &Packet, flows: bool) -> Choice {
+pub fn pick(ctx: &XdpContext, view: &View, packet: &mut Packet, flows: bool) -> Choice {
     let destination = &packet.flow.destination;
     let known = vips::may_have(view.active, destination)
         || (view.trial && vips::may_have(view.shadow, destination));
@@ -119,6 +123,7 @@ pub fn pick(view: &View, packet: &Packet, flows: bool) -> Choice {
     };
     if !first.is_plain() {
         recall(view, packet, &mut known);
+        packet.quic = look(ctx, packet, first);
     }
     let track = if !known.remembers() {
         Found::NEVER
@@ -141,6 +146,49 @@ pub fn pick(view: &View, packet: &Packet, flows: bool) -> Choice {
     match arm.vip {
         None => Choice::none(arm.reason, arm.slot),
         Some(vip) => choose(view, packet, hash, &arm, vip, &known),
+    }
+}
+
+/// What a datagram for a QUIC VIP says.
+#[inline(always)]
+fn look(ctx: &XdpContext, packet: &Packet, vip: &VipEntry) -> quic::Seen {
+    if !vip.has(vip_flag::QUIC) || packet.role != Role::Datagram {
+        return quic::Seen::NONE;
+    }
+    let end = packet.ip_offset.wrapping_add(packet.ip_length);
+    let shape = u32::from(packet.payload_offset) << 16 | u32::from(end);
+    quic::Seen(look_at(ctx.ctx, shape, vip.quic_bytes.into()))
+}
+
+/// [`look`], as a global function.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn look_at(ctx: *mut xdp_md, shape: u32, id_bytes: u32) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    let offset = (shape >> 16) as usize + UDP_LEN;
+    let end = shape as usize & 0xffff;
+    quic::look(&XdpFrame::new(&ctx), offset, end, id_bytes as u8).0
+}
+
+/// Member id of the pool's backend with this server id, if it can have packets; 0 if there is none. The
+/// index, the pool's first member, and the shape of [`standing`].
+///
+/// A global function of numbers, so that the verifier checks it once.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn server_of(id: u32, start: u32, lines: u32, base: u32, shape: u32) -> u32 {
+    if lines == 0 {
+        return 0;
+    }
+    let Some(line) = TABLES.get(start.wrapping_add(quic::line(id, lines))) else {
+        return 0;
+    };
+    let number = u32::from(quic::find(line, id));
+    let member = base.wrapping_add(number);
+    if number != 0 && standing(member, shape) == STANDS {
+        member
+    } else {
+        0
     }
 }
 
@@ -222,7 +270,8 @@ fn arm(view: &View, packet: &Packet, in_control: bool, known: &Known, track: Fou
         return of(Reason::Forwarded, view.shadow, Some(first), true);
     }
     let stateless = first.has(vip_flag::STATELESS);
-    let salt = if stateless {
+    // A QUIC connection that has moved to another address is drawn anew.
+    let salt = if stateless || first.has(vip_flag::QUIC) {
         scheme::steady_salt(view.generation, view.change)
     } else {
         view.salt
@@ -249,7 +298,9 @@ pub extern "C" fn draw(hash: u64, entry: u64, track: u64, salt: u64, shape: u32)
     let role = |role: Role| shape >> 20 & 0xf == role as u32;
     let (evidence, stateless) = (shape & 1 << 28 != 0, shape & 1 << 29 != 0);
     let drawn = View::draws(hash, salt, shape & 0x1_ffff);
-    let new = if stateless {
+    let new = if track.is_retried() {
+        false
+    } else if stateless {
         drawn
     } else if !entry.is_empty() {
         entry.birth().is_new_in(shape >> 24 & 0xf)
@@ -271,7 +322,7 @@ fn track(view: &View, packet: &Packet, hash: u64, known: &mut Known) -> Found {
         | view.change << 4
         | (view.stage & 0xff) << 8
         | u32::from(view.evidence) << 16;
-    let found = Found(follow(hash, known.entry.0, shape, view.mask));
+    let found = Found(follow(hash, known.entry.0, shape, view.mask, packet.quic.0));
     if view.evidence && !known.vip.is_plain() {
         // A SYN that comes again is free to go to control, and its client with it.
         known.entry.0 &= found.unless_retried();
@@ -284,8 +335,8 @@ fn track(view: &View, packet: &Packet, hash: u64, known: &mut Known) -> Found {
 /// Of a client whose flows are one only the first is a draw, so only that is followed.
 #[inline(never)]
 #[unsafe(no_mangle)]
-pub extern "C" fn follow(hash: u64, entry: u64, shape: u32, mask: u32) -> u64 {
-    let entry = Entry(entry);
+pub extern "C" fn follow(hash: u64, entry: u64, shape: u32, mask: u32, quic: u64) -> u64 {
+    let (entry, quic) = (Entry(entry), quic::Seen(quic));
     let role = |role: Role| shape & 0xf == role as u32;
     let (change, stage, evidence) = (shape >> 4 & 0xf, shape >> 8 & 0xff, shape & 1 << 16 != 0);
     if role(Role::Syn) {
@@ -305,6 +356,21 @@ pub extern "C" fn follow(hash: u64, entry: u64, shape: u32, mask: u32) -> u64 {
     } else {
         entry.birth() == Birth::WATCHED
     };
+    if role(Role::Datagram) && quic.is_quic() {
+        if entry.is_empty() && quic.begins() && hash as u32 & mask == 0 {
+            return tracks::seek_syn(hash, change, stage);
+        }
+        if entry.is_empty() || !followed {
+            return 0;
+        }
+        let found = tracks::seek_track(hash, change);
+        let again = evidence && quic.begins();
+        return if again && tracks::begins_again(found, quic.number(), stage) != 0 {
+            Found::RETRIED
+        } else {
+            found
+        };
+    }
     if followed && (role(Role::Segment) || role(Role::Reset)) {
         return tracks::seek_track(hash, change);
     }
@@ -340,6 +406,13 @@ fn choose(
         | u32::from(is_segment) << 4
         | u32::from(vip.on_dead) << 8
         | u32::from(vip.pool) << 16;
+    let named = if packet.quic.has_id() {
+        let id = packet.quic.number();
+        server_of(id, vip.ids_start, vip.ids_lines, vip.member_base, shape)
+    } else {
+        0
+    };
+    let remembered = if named == 0 { remembered } else { named };
     let standing = standing(remembered, shape);
     if standing == RESETS {
         flows::forget(known.hash);
@@ -362,6 +435,11 @@ fn choose(
     };
     let inserted = note(view, packet, hash, arm, known, (member_id, followed));
     Choice {
+        reason: if packet.quic.has_id() && named == 0 {
+            Reason::QuicUnknown
+        } else {
+            Reason::Forwarded
+        },
         member_id,
         member: Some(member),
         followed,
@@ -387,28 +465,49 @@ fn note(
     let shape = packet.role as u32
         | view.change << 4
         | u32::from(known.vip.flags) << 8
-        | view.age << 16
         | u32::from(followed) << 24
         | u32::from(arm.new) << 25
         | u32::from(view.evidence) << 26
         | u32::from(arm.track.has_place()) << 27
         | u32::from(known.remembers()) << 28;
-    keep(hash, known.hash, known.entry.0, member_id, shape) != 0
+    // What was found is noted where it was found; what is new under what the VIP's flags say.
+    let of_client = known.vip.has(vip_flag::CLIENT_AFFINITY);
+    let hash = if of_client || (followed && !known.entry.is_empty()) {
+        known.hash
+    } else {
+        hash
+    };
+    let meant = keep(known.entry.0, shape);
+    match meant & 3 {
+        TOUCH => {
+            flows::touch(hash, known.entry, view.age);
+            false
+        }
+        FORGET => {
+            flows::forget(hash);
+            false
+        }
+        INSERT => flows::insert(hash, member_id, view.age, meant >> 2) && !followed,
+        _ => false,
+    }
 }
 
-/// [`note`], as a global function of numbers, so that the verifier checks it once: the flow's own
-/// hash and the one that it is remembered by, its entry, where it goes, and how it is meant.
+/// What [`keep`] says; an entry's birth is above [`INSERT`].
+const TOUCH: u32 = 1;
+const FORGET: u32 = 2;
+const INSERT: u32 = 3;
+
+/// What [`note`] shall do with a flow's entry, as a global function of numbers, so that the verifier
+/// checks it once.
 #[inline(never)]
 #[unsafe(no_mangle)]
-pub extern "C" fn keep(own: u64, key: u64, entry: u64, member: u32, shape: u32) -> u32 {
+pub extern "C" fn keep(entry: u64, shape: u32) -> u32 {
     let is = |bit: u32| shape >> bit & 1 != 0;
     let role = |role: Role| shape & 0xf == role as u32;
-    let (change, age, flags) = (shape >> 4 & 0xf, shape >> 16 & 0x3f, (shape >> 8) as u8);
+    let (change, flags) = (shape >> 4 & 0xf, (shape >> 8) as u8);
     let (followed, new, evidence, has_place, remembers) = (is(24), is(25), is(26), is(27), is(28));
-    let entry = Entry(entry);
-    if followed && !entry.is_empty() {
-        flows::touch(key, entry, age);
-        return 0;
+    if followed && !Entry(entry).is_empty() {
+        return TOUCH;
     }
     if !remembers {
         return 0;
@@ -418,8 +517,7 @@ pub extern "C" fn keep(own: u64, key: u64, entry: u64, member: u32, shape: u32) 
     let of_client = flags & vip_flag::CLIENT_AFFINITY != 0;
     if role(Role::Syn) && evidence && new && !of_client {
         // An earlier connection from the same port may be remembered still.
-        flows::forget(key);
-        return 0;
+        return FORGET;
     }
     // The first packet after a handshake pins a followed flow to where its SYN went.
     let begins = (role(Role::Syn) || role(Role::Datagram)) && !followed;
@@ -434,9 +532,7 @@ pub extern "C" fn keep(own: u64, key: u64, entry: u64, member: u32, shape: u32) 
     } else {
         Birth::SETTLED
     };
-    let hash = if of_client { key } else { own };
-    let inserted = flows::insert(hash, member, age, birth.0);
-    u32::from(inserted && !followed)
+    INSERT | birth.0 << 2
 }
 
 /// Results of [`standing`].

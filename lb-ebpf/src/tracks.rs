@@ -36,7 +36,8 @@ impl Found {
     /// Nothing is remembered of the flow, so it is not followed.
     pub const NEVER: Self = Self(1 << 34);
     const NEW_ARM: u64 = 1 << 32;
-    const RETRIED: u64 = 1 << 33;
+    /// Its beginning came again.
+    pub const RETRIED: u64 = 1 << 33;
     const MEMBER_SHIFT: u32 = 40;
 
     /// Whether there is a record, or a place for one.
@@ -204,9 +205,10 @@ pub fn note(
             }
             let whose = u64::from(choice.member_id) << 32 | u64::from(vip);
             let marks = arm | view.change << 8 | view.stage << 16;
-            begin_track(place, choice.hash, whose, marks);
+            begin_track(place, choice.hash, whose, marks, 0);
         }
         Role::Segment | Role::Reset if place != 0 => segment(ctx, view, packet, place, choice.hash),
+        Role::Datagram if packet.quic.is_quic() => datagram(view, packet, vip, choice, place),
         _ => {}
     }
 }
@@ -225,10 +227,74 @@ pub fn compared(view: &View, packet: &Packet, own: u16, arm: u32) -> u16 {
     }
 }
 
+/// A datagram of a QUIC connection (S17): it begins with an Initial, and its client was answered when
+/// the next comes with a connection id of the server's choice.
+#[inline(always)]
+fn datagram(view: &View, packet: &Packet, vip: &VipEntry, choice: &Choice, place: u32) {
+    let begins = packet.quic.begins();
+    if begins && !choice.followed && !choice.track.is_retried() {
+        let arm = u32::from(choice.new);
+        let vip = compared(view, packet, vip.vip, arm);
+        if place == 0 {
+            if view.evidence {
+                count(0, vip, |counts| counts.untracked += 1);
+            }
+            return;
+        }
+        let whose = u64::from(choice.member_id) << 32 | u64::from(vip);
+        let marks = arm | view.change << 8 | view.stage << 16;
+        begin_track(place, choice.hash, whose, marks, packet.quic.number());
+    } else if place != 0 && choice.followed {
+        let tag = if begins { packet.quic.number() } else { 0 };
+        answered(place, choice.hash, tag, u32::from(begins), view.within_ms);
+    }
+}
+
+/// Counts a QUIC connection as complete, unless this is still its first flight.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn answered(place: u32, hash: u64, tag: u32, begins: u32, within_ms: u32) -> u32 {
+    let Some(track) = TRACKS.get_ptr_mut(place.wrapping_sub(1)) else {
+        return 0;
+    };
+    // SAFETY: as in `seek_syn`.
+    let track = unsafe { &mut *track };
+    if track.key != key(hash) || (begins != 0 && track.first_ack == tag) {
+        return 0;
+    }
+    completed(track, now(), u64::from(within_ms) * NS_PER_MS);
+    track.key = 0;
+    set_key(place.wrapping_sub(1), 0);
+    1
+}
+
+/// How long an Initial that comes again may be one of several that a client begins with, ns.
+const FIRST_FLIGHT_NS: u64 = 200_000_000;
+
+/// Whether an Initial is one that the client sends again, for want of an answer: a global function of
+/// numbers. The first time that is noted and counted.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn begins_again(found: u64, tag: u32, stage: u32) -> u32 {
+    let Some(track) = TRACKS.get_ptr_mut(Found(found).place().wrapping_sub(1)) else {
+        return 0;
+    };
+    // SAFETY: as in `seek_syn`.
+    let track = unsafe { &mut *track };
+    let late = now().saturating_sub(track.syn_ns) > FIRST_FLIGHT_NS;
+    if track.first_ack != tag || !late || !track.is_half_open() {
+        return 0;
+    }
+    if track.retry() && u32::from(track.stage) == stage {
+        count(track.arm.into(), track.vip, |counts| counts.retried += 1);
+    }
+    1
+}
+
 /// Begins a flow's record.
 #[inline(never)]
 #[unsafe(no_mangle)]
-pub extern "C" fn begin_track(place: u32, hash: u64, whose: u64, marks: u32) -> u32 {
+pub extern "C" fn begin_track(place: u32, hash: u64, whose: u64, marks: u32, tag: u32) -> u32 {
     let Some(track) = TRACKS.get_ptr_mut(place.wrapping_sub(1)) else {
         return 0;
     };
@@ -244,6 +310,7 @@ pub extern "C" fn begin_track(place: u32, hash: u64, whose: u64, marks: u32) -> 
     // SAFETY: as in `seek_syn`.
     unsafe {
         track.write(Track::new(key(hash), now, whose));
+        (*track).first_ack = tag;
     }
     set_key(place.wrapping_sub(1), key(hash));
     count(arm, vip, |counts| {

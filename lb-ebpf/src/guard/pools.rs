@@ -39,6 +39,9 @@ pub fn put_pool(call: &Call<'_>, detail: &mut Detail) -> Outcome {
         return Err(Refusal::InUse);
     }
     adopt_table(&shadow, number, put.table, detail)?;
+    if put.ids_table != 0 {
+        adopt_table(&shadow, number, put.ids_table, detail)?;
+    }
     // SAFETY: as above.
     unsafe {
         place.write(PoolEntry {
@@ -118,7 +121,11 @@ pub fn seal_pool(call: &Call<'_>, detail: &mut Detail) -> Outcome {
         return Ok(());
     }
     let table = TABLE_HEADERS.get(entry.table).ok_or(Refusal::OutOfRange)?;
-    if table.state != table_state::SEALED {
+    let ids = TABLE_HEADERS
+        .get(entry.ids_table)
+        .ok_or(Refusal::OutOfRange)?;
+    let open = entry.ids_table != 0 && ids.state != table_state::SEALED;
+    if open || table.state != table_state::SEALED {
         *detail = [4, 0, 1, 0, 0, 0, 0];
         return Err(Refusal::Incomplete);
     }

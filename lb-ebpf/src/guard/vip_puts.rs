@@ -130,6 +130,10 @@ fn of_pool(
         let table = TABLE_HEADERS
             .get((*pool).table)
             .ok_or(Refusal::OutOfRange)?;
+        let (ids_start, ids_lines) = match TABLE_HEADERS.get((*pool).ids_table) {
+            Some(ids) if (*pool).ids_table != 0 => (ids.start, ids.chunks),
+            _ => (0, 0),
+        };
         Ok(VipEntry {
             table_start: table.start,
             table_size: table.size,
@@ -141,8 +145,8 @@ fn of_pool(
             on_dead: (*pool).on_dead,
             quic_bytes: (*pool).quic_bytes,
             mtu: (*pool).mtu,
-            ids_start: 0,
-            ids_lines: 0,
+            ids_start,
+            ids_lines,
             reserved: 0,
             ..*put
         })

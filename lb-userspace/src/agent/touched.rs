@@ -70,6 +70,9 @@ pub(super) fn touched(image: &Image, vip: &VipImage, old: Option<&Config>) -> To
     let transport = match vip.entry.protocol {
         // What nothing remembers is not followed.
         6 if !vip.entry.has(vip_flag::STATELESS) => Transport::Tcp,
+        _ if vip.entry.has(vip_flag::QUIC) && !vip.entry.has(vip_flag::STATELESS) => {
+            Transport::Quic
+        }
         _ => Transport::Udp,
     };
     Touched {

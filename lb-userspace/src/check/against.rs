@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::quic;
 use super::rules::{EMPTY, POOL_DOUBLED, POOL_HALVED, SERVICE_MOVED, VIPS_HALVED};
 use crate::config::{Config, Finding, Log, Pool};
 
@@ -17,6 +18,7 @@ pub fn check_against(committed: &Config, candidate: &Config, file: &str) -> Vec<
         }
     }
     vip_services(committed, candidate, &mut log);
+    quic::moved(committed, candidate, &mut log);
     backend_services(committed, candidate, &mut log);
     log.finish().0
 }

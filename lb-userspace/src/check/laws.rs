@@ -58,6 +58,7 @@ prop_compose! {
             slow_start: None,
             idle_timeout: None,
             mtu: None,
+            quic_id_bytes: None,
             backends: list,
         }
     }

@@ -13,6 +13,7 @@ mod against;
 mod flows;
 mod names;
 mod pools;
+mod quic;
 mod render;
 mod rules;
 mod unsupported;
@@ -121,16 +122,17 @@ fn judge(draft: &Draft, node: &NodeConfig, complete: bool, log: &mut Log) {
     for pool in &draft.pools {
         pools::one(pool, node, log);
         flows::pool(pool, log);
+        quic::pool(pool, log);
         unsupported::pool(pool, log);
     }
     for (vip, lines) in &draft.vips {
         flows::vip(vip, lines, log);
-        unsupported::vip(vip, lines, log);
     }
     if complete {
         names::references(draft, log);
         addresses::families(draft, log);
         flows::uses(draft, log);
+        quic::uses(draft, log);
         pools::capacity(draft, node, log);
     }
 }

@@ -10,6 +10,7 @@ use super::rules::{
     TABLE_SIZE, TABLE_TOO_SMALL, TABLES_FULL,
 };
 use crate::config::{Draft, DraftPool, Forward, Log, NodeConfig, Pool};
+use crate::kernel::server_ids;
 
 /// Entries that one element of a lookup table holds; tables take whole elements.
 const CHUNK: u64 = lb_common::slot::CHUNK_ENTRIES as u64;
@@ -271,8 +272,11 @@ fn numbers_suffice(draft: &DraftPool, log: &mut Log) {
     }
 }
 
+/// Lookup table and index of server ids.
 fn entries_of(pool: &Pool) -> u64 {
-    u64::from(pool.table_size)
+    let ids = pool.backends.iter().filter(|b| b.quic_id.is_some()).count();
+    let table = u64::from(pool.table_size)
         .div_ceil(CHUNK)
-        .saturating_mul(CHUNK)
+        .saturating_mul(CHUNK);
+    table.saturating_add(server_ids::entries(ids) as u64)
 }

@@ -37,15 +37,18 @@ pub const SENSE_RULES: &[&Rule] = &[
     &POOL_HALVED,
     &POOL_DOUBLED,
     &SERVICE_MOVED,
-    &NO_QUIC,
     &NO_IDENTITY,
-    &NO_QUIC_ID,
     &NO_SLOW_START,
     &FLAGS_CONFLICT,
     &HASH_DPORT_PORT,
     &IDLE_TIMEOUT,
     &MTU_TOO_SMALL,
     &STATELESS_FLOWS,
+    &QUIC_PROTOCOL,
+    &QUIC_ID_MISSING,
+    &QUIC_ID_TAKEN,
+    &QUIC_ID_WIDE,
+    &QUIC_ID_MOVED,
 ];
 
 /// The table below: each rule in one block.
@@ -208,20 +211,10 @@ rules! {
     example "10.0.1.11 serves blog now, and is in a pool of shop in the file";
     fix "Check that the server was meant to change service.";
 
-    NO_QUIC = "LB051", Error, false, "Flag quic is not supported by this version";
-    why "The VIP would behave as if the flag were not there.";
-    example "flags = [\"quic\"]";
-    fix "Remove the flag.";
-
     NO_IDENTITY = "LB053", Warning, true, "Identity is verified by http and https checks only";
     why "Nobody asks whether the right service answers: no other check has a header to look at.";
     example "identity = { header = \"x-service\", value = \"shop\" }, without health";
     fix "Give the pool an http or https health check.";
-
-    NO_QUIC_ID = "LB054", Error, false, "quic_id is not supported by this version";
-    why "Connections that change address would reach another server.";
-    example "quic_id = 7";
-    fix "Remove it.";
 
     NO_SLOW_START = "LB056", Warning, true, "slow_start needs a health check";
     why "It begins when a server comes back, and without a check nobody knows when that is.";
@@ -255,4 +248,29 @@ rules! {
     why "A stateless VIP's packets go by the lookup table alone, whatever the key says.";
     example "on_dead = \"keep\" in the pool of a VIP with flags = [\"stateless\"]";
     fix "Remove the key or the flag.";
+
+    QUIC_PROTOCOL = "LB065", Error, false, "quic is for UDP VIPs";
+    why "TCP has no connection id.";
+    example "protocol = \"tcp\", flags = [\"quic\"]";
+    fix "Use protocol = \"udp\", or remove the flag.";
+
+    QUIC_ID_MISSING = "LB066", Error, false, "Every backend of a quic VIP has a quic_id";
+    why "Connections whose client changes its address would reach another server.";
+    example "a [[pool.backend]] without quic_id in the pool of a VIP with flags = [\"quic\"]";
+    fix "Add the server id that the server puts into its connection ids: quic_id = 7";
+
+    QUIC_ID_TAKEN = "LB067", Error, false, "A quic_id belongs to one backend of a pool";
+    why "Half of the connections would reach the wrong server once their client has moved.";
+    example "two backends with quic_id = 7";
+    fix "Give each server an id of its own, in its configuration and here.";
+
+    QUIC_ID_WIDE = "LB068", Error, false, "A quic_id fits the pool's quic_id_bytes";
+    why "No connection id could carry it.";
+    example "quic_id = 300 with quic_id_bytes = 1";
+    fix "Use a smaller id, or more bytes, as the servers do.";
+
+    QUIC_ID_MOVED = "LB069", Warning, true, "A backend keeps its quic_id";
+    why "Open connections carry the old id and follow it to whoever has it now.";
+    example "web-1 had quic_id = 7, and web-2 has it in the file";
+    fix "Give a server that is new an id that none had before.";
 }

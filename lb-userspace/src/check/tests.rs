@@ -171,9 +171,9 @@ const EDITS: &[Edit] = &[
     (
         "port = 80\n",
         "port = 80\nflags = [\"quic\", \"stateless\"]\n",
-        &["LB051:8"],
+        &["LB065:8", "LB066:19", "LB066:24"],
     ),
-    ("weight = 100\n\n", "quic_id = 7\n\n", &["LB054:20"]),
+    ("weight = 100\n\n", "quic_id = 7\n\n", &[]),
     // What flags and keys make of flows.
     (
         "port = 80\n",

@@ -1,8 +1,8 @@
 //! Features that the file format has and this version's data path has not. Each is reported under
 //! a rule of its own, never ignored; when one is built, its line here and its rule's use go.
 
-use super::rules::{NO_IDENTITY, NO_QUIC, NO_QUIC_ID, NO_SLOW_START};
-use crate::config::{DraftPool, Health, HealthKind, Lines, Log, Pool, Rule, Vip, VipFlag};
+use super::rules::{NO_IDENTITY, NO_SLOW_START};
+use crate::config::{DraftPool, Health, HealthKind, Log, Pool, Rule};
 
 type Uses = fn(&Pool) -> bool;
 
@@ -31,30 +31,5 @@ pub fn pool(draft: &DraftPool, log: &mut Log) {
                 format_args!("{}", rule.fix),
             );
         }
-    }
-    for (backend, lines) in draft.pool.backends.iter().zip(&draft.backends) {
-        if backend.quic_id.is_some() {
-            log.add(
-                &NO_QUIC_ID,
-                lines.of("quic_id"),
-                format_args!(
-                    "backend `{}` in pool `{}`: {}",
-                    backend.name, draft.pool.name, NO_QUIC_ID.title
-                ),
-                format_args!("{}", NO_QUIC_ID.fix),
-            );
-        }
-    }
-}
-
-/// What a VIP asks for in vain.
-pub fn vip(vip: &Vip, lines: &Lines, log: &mut Log) {
-    if vip.flags.contains(&VipFlag::Quic) {
-        log.add(
-            &NO_QUIC,
-            lines.of("flags"),
-            format_args!("VIP `{}`: {}", vip.name, NO_QUIC.title),
-            format_args!("{}", NO_QUIC.fix),
-        );
     }
 }

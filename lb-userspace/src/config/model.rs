@@ -86,6 +86,10 @@ pub struct Pool {
     /// Largest outer packet towards the backends, in bytes; `None` = the next hop's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u16>,
+    /// Bytes of the server id in QUIC-LB connection ids; `None` = the ids say themselves how they are
+    /// made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quic_id_bytes: Option<u8>,
     /// Backends, sorted by name.
     pub backends: Vec<Backend>,
 }

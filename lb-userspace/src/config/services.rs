@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use lb_common::quic::MAX_ID_BYTES;
+
 use super::finding::TextLog;
 use super::model::{
     Backend, BackendState, Forward, Health, HealthKind, Identity, OnDead, Pool, Protocol, Vip,
@@ -173,6 +175,7 @@ fn read_behaviour(s: &mut Section<'_>, log: &mut TextLog<'_>) -> Pool {
     let slow_start = s.take(log, "slow_start", "slow_start = \"30s\"");
     let idle_timeout = s.take(log, "idle_timeout", "idle_timeout = \"5m\"");
     let mtu = s.take(log, "mtu", "mtu = 1500");
+    let quic_id_bytes = s.take(log, "quic_id_bytes", "quic_id_bytes = 2");
     Pool {
         name: String::new(),
         service: String::new(),
@@ -192,6 +195,7 @@ fn read_behaviour(s: &mut Section<'_>, log: &mut TextLog<'_>) -> Pool {
         slow_start: slow_start.and_then(|e| e.duration(log, second, DAY)),
         idle_timeout: idle_timeout.and_then(|e| e.duration(log, second, DAY)),
         mtu: mtu.and_then(|e| e.integer(log, 576, 9216)),
+        quic_id_bytes: quic_id_bytes.and_then(|e| e.integer(log, 1, MAX_ID_BYTES)),
         backends: Vec::new(),
     }
 }

@@ -18,6 +18,7 @@ use super::KernelError;
 use super::kept::Kept;
 use super::maps::{Maps, name};
 use super::numbers::{Numbers, Region};
+use super::server_ids;
 use crate::config::{
     Backend, BackendState, Config, Digest, FleetSeed, Forward, OnDead, Pool, Protocol, Vip, VipFlag,
 };
@@ -60,6 +61,8 @@ pub struct PoolImage {
     pub entry: PoolEntry,
     /// Its lookup table.
     pub table: TableImage,
+    /// Its index of QUIC server ids, if its backends have any.
+    pub ids: Option<TableImage>,
     /// Its backends.
     pub members: Vec<MemberImage>,
 }
@@ -215,7 +218,10 @@ fn pool_image(
         Some(table) => table,
         None => table_image(pool, number, region, seed, &members, maps, numbers)?,
     };
+    let ids = ids_image(pool, number, region, &members, maps, numbers)?;
     let entry = PoolEntry {
+        ids_table: ids.as_ref().map_or(0, |ids| ids.id),
+        quic_bytes: pool.quic_id_bytes.unwrap_or(0),
         member_base: region.base,
         member_limit: region.limit,
         table: table.id,
@@ -233,6 +239,7 @@ fn pool_image(
         name: pool.name.clone(),
         entry,
         table,
+        ids,
         members,
     })
 }
@@ -353,7 +360,42 @@ fn table_image(
     };
     let entries = lookup_table(pool, seed, number_of)
         .map_err(|e| KernelError::Capacity(format!("pool {}: {e}", pool.name)))?;
-    if let Some((id, start)) = same_table(number, &entries, maps)? {
+    placed(number, entries, |entry| entry.table, maps, numbers)
+}
+
+/// The index of the pool's QUIC server ids.
+fn ids_image(
+    pool: &Pool,
+    number: u16,
+    region: Region,
+    members: &[MemberImage],
+    maps: &Maps,
+    numbers: &mut Numbers,
+) -> Result<Option<TableImage>, KernelError> {
+    let id_of = |member: &MemberImage| {
+        let backend = pool.backends.iter().find(|b| b.name == member.name)?;
+        let relative = u16::try_from(member.id.checked_sub(region.base)?).ok()?;
+        Some((backend.quic_id?, relative))
+    };
+    let ids: Vec<(u32, u16)> = members.iter().filter_map(id_of).collect();
+    let entries = server_ids::index(&ids).ok_or_else(|| {
+        KernelError::Capacity(format!("pool {}: its quic_ids do not spread", pool.name))
+    })?;
+    if entries.is_empty() {
+        return Ok(None);
+    }
+    placed(number, entries, |entry| entry.ids_table, maps, numbers).map(Some)
+}
+
+/// A table of a pool: the one that ACTIVE or LKG has, or a new one.
+fn placed(
+    pool: u16,
+    entries: Vec<u16>,
+    which: fn(&PoolEntry) -> u32,
+    maps: &Maps,
+    numbers: &mut Numbers,
+) -> Result<TableImage, KernelError> {
+    if let Some((id, start)) = same_table(pool, &entries, which, maps)? {
         return Ok(TableImage {
             id,
             start,
@@ -372,7 +414,12 @@ fn table_image(
 }
 
 /// The table of this pool in ACTIVE or LKG, if it is the very same.
-fn same_table(pool: u16, entries: &[u16], maps: &Maps) -> Result<Option<(u32, u32)>, KernelError> {
+fn same_table(
+    pool: u16,
+    entries: &[u16],
+    which: fn(&PoolEntry) -> u32,
+    maps: &Maps,
+) -> Result<Option<(u32, u32)>, KernelError> {
     let Some(record) = maps.record()? else {
         return Ok(None);
     };
@@ -382,10 +429,11 @@ fn same_table(pool: u16, entries: &[u16], maps: &Maps) -> Result<Option<(u32, u3
             continue;
         }
         let entry = maps.pool(&node, slot, pool)?;
-        if entry.generation != maps.header(slot)?.generation || entry.table == 0 {
+        let table = which(&entry);
+        if entry.generation != maps.header(slot)?.generation || table == 0 {
             continue;
         }
-        let header = maps.table_header(entry.table)?;
+        let header = maps.table_header(table)?;
         let same = usize::try_from(header.size).is_ok_and(|size| size == entries.len())
             && header.pool == pool
             && entries.chunks(32).zip(header.start..).all(|(part, index)| {
@@ -393,7 +441,7 @@ fn same_table(pool: u16, entries: &[u16], maps: &Maps) -> Result<Option<(u32, u3
                     .is_some_and(|chunk| chunk.iter().zip(part).all(|(a, b)| a == b))
             });
         if same {
-            return Ok(Some((entry.table, header.start)));
+            return Ok(Some((table, header.start)));
         }
     }
     Ok(None)

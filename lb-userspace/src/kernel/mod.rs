@@ -21,6 +21,7 @@ pub mod probe;
 pub mod readout;
 pub mod refusal;
 pub mod samples;
+pub mod server_ids;
 pub mod size;
 pub mod stage;
 mod upgrade;

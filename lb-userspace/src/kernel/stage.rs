@@ -91,6 +91,9 @@ fn put_pool(guard: &Guard, pool: &PoolImage) -> Result<(), KernelError> {
     if !pool.table.shared {
         write_table(guard, pool.number, &pool.table)?;
     }
+    if let Some(ids) = pool.ids.as_ref().filter(|ids| !ids.shared) {
+        write_table(guard, pool.number, ids)?;
+    }
     let put = PoolPut {
         entry: pool.entry,
         name: stored_name(&pool.name),
@@ -192,7 +195,10 @@ fn verify_pool(kernel: &Kernel, pool: &PoolImage, sealed: &Sealed) -> Result<(),
     let differs = |what: &str| KernelError::Mismatch(format!("pool {}: {what}", pool.name));
     let entry = kernel.maps.pool(&kernel.node, sealed.slot, pool.number)?;
     let wanted = &pool.entry;
-    let keys = |entry: &PoolEntry| (entry.on_dead, entry.idle, entry.mtu, entry.quic_bytes);
+    let keys = |entry: &PoolEntry| {
+        let quic = (entry.quic_bytes, entry.ids_table);
+        (entry.on_dead, entry.idle, entry.mtu, quic)
+    };
     if entry.table != pool.table.id
         || entry.generation != sealed.generation
         || entry.sealed != 1
@@ -201,12 +207,13 @@ fn verify_pool(kernel: &Kernel, pool: &PoolImage, sealed: &Sealed) -> Result<(),
         return Err(differs("its record"));
     }
     // One that is shared is sealed since an earlier generation, and was compared when it was chosen.
-    let written = if pool.table.shared {
-        &[]
-    } else {
-        pool.table.entries.as_slice()
-    };
-    for (part, index) in written.chunks(CHUNK_ENTRIES).zip(pool.table.start..) {
+    let tables = [Some(&pool.table), pool.ids.as_ref()];
+    let parts = tables
+        .into_iter()
+        .flatten()
+        .filter(|table| !table.shared)
+        .flat_map(|table| table.entries.chunks(CHUNK_ENTRIES).zip(table.start..));
+    for (part, index) in parts {
         let chunk = kernel
             .maps
             .chunk(index)

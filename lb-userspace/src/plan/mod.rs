@@ -155,8 +155,9 @@ impl Plan {
                 },
                 transport: match vip.protocol {
                     // What nothing remembers is not followed.
-                    Protocol::Tcp if vip.flags.contains(&VipFlag::Stateless) => Transport::Udp,
+                    _ if vip.flags.contains(&VipFlag::Stateless) => Transport::Udp,
                     Protocol::Tcp => Transport::Tcp,
+                    Protocol::Udp if vip.flags.contains(&VipFlag::Quic) => Transport::Quic,
                     Protocol::Udp => Transport::Udp,
                 },
                 in_control: plan.fate != Fate::In || plan.any_port.is_some(),

@@ -258,6 +258,7 @@ fn pool_keys(old: &Pool, new: &Pool) -> Vec<Changed> {
         "slow_start" => |p: &Pool| optional(p.slow_start.map(humantime::format_duration)),
         "idle_timeout" => |p: &Pool| optional(p.idle_timeout.map(humantime::format_duration)),
         "mtu" => |p: &Pool| optional(p.mtu),
+        "quic_id_bytes" => |p: &Pool| optional(p.quic_id_bytes),
     )
 }
 

@@ -37,6 +37,7 @@ pub fn pool_of(name: &str, backends: Vec<Backend>) -> Pool {
         slow_start: None,
         idle_timeout: None,
         mtu: None,
+        quic_id_bytes: None,
         backends,
     }
 }

@@ -10,7 +10,7 @@ use lb_common::slot::VipEntry;
 use lb_common::{gue, tunnel_error};
 
 use crate::control::{self, View};
-use crate::maps::PACKETS;
+use crate::maps::{PACKETS, VIEWS};
 use crate::packet::XdpFrame;
 use crate::pick::{self, Choice};
 use crate::probe::Asked;
@@ -93,23 +93,37 @@ fn at_hand(probed: bool) -> Option<&'static mut Packet> {
     }
 }
 
+/// The view in a map, as [`at_hand`] has the packet: the stack has no room for it.
+#[inline(always)]
+fn kept(view: View, probed: bool) -> Option<&'static View> {
+    let kept = VIEWS.get_ptr_mut(u32::from(probed))?;
+    // SAFETY: this CPU's copy of a map element, and nothing else on this CPU holds it.
+    unsafe {
+        kept.write(view);
+        Some(&*kept)
+    }
+}
+
 #[inline(always)]
 fn handle(ctx: &XdpContext, kind: Kind, packet: &mut Packet, asked: Option<Asked>) -> Outcome {
     let Some(view) = view(asked) else {
         return Outcome::of(Reason::Unconfigured, 0);
     };
+    let Some(view) = kept(view, asked.is_some()) else {
+        return Outcome::of(Reason::Unconfigured, 0);
+    };
     let by_gue =
         kind == Kind::Flow && gue::may_be_error(packet) && rewrite::is_outer_source(ctx, packet);
     if kind == Kind::Flow && !by_gue {
-        return forward(ctx, &view, packet, asked);
+        return forward(ctx, view, packet, asked);
     }
     if by_gue && tunnel_error::inside_gue(&XdpFrame::new(ctx), packet).is_err() {
         return Outcome::of(Reason::TunnelError, view.active);
     }
     if kind == Kind::TunnelError || by_gue {
-        return Outcome::of(tunnel_error(ctx, &view, packet), view.active);
+        return Outcome::of(tunnel_error(ctx, view, packet), view.active);
     }
-    let reason = if !knows(&view, &packet.flow.destination) {
+    let reason = if !knows(view, &packet.flow.destination) {
         Reason::NotVip
     } else if kind == Kind::Echo {
         icmp::reply(ctx, packet)

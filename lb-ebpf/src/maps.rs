@@ -22,6 +22,7 @@ use lb_common::slot::{
 use lb_common::track::{KEYS, Keys, TRACKS as PLACES, Track};
 use lb_common::{COUNTER_SETS, SLOTS};
 
+use crate::control::View;
 use crate::deadman::TimerCell;
 use crate::gue::PIECE;
 use crate::icmp::Allowance;
@@ -124,6 +125,9 @@ pub static SAMPLE_ALLOWANCES: PerCpuArray<SampleAllowance, 1> = PerCpuArray::new
 /// The packet at hand: one that came by an interface, and one of a test run.
 #[btf_map]
 pub static PACKETS: PerCpuArray<Packet, 2> = PerCpuArray::new();
+/// What it goes by.
+#[btf_map]
+pub static VIEWS: PerCpuArray<View, 2> = PerCpuArray::new();
 /// A piece of a packet, while it is summed.
 #[btf_map]
 pub static SCRATCH: PerCpuArray<[u64; PIECE / 8], 1> = PerCpuArray::new();

@@ -275,6 +275,26 @@ fn a_strict_backend_takes_tunnels_from_its_balancers_only() {
     assert_eq!(count(&lab, "refused"), 0);
 }
 
+/// Another decapsulator counts all of its packets in one place, whatever became of them.
+#[test]
+fn defect_10_each_outcome_is_counted_as_what_it_is() {
+    let lab = lab();
+    let web = lab.host("web-1").unwrap();
+    let _tunnel = Tunnel::start(lab.balancer(), VIP_V4.into(), web.v4().into());
+    let counts = || ["decapped", "refused"].map(|name| count(&lab, name) > 0);
+    let only_from = |prefix: &str| Options {
+        sources: vec![prefix.parse().unwrap()],
+        ..Options::default()
+    };
+    attach(&lab, &only_from("10.9.0.0/16")).unwrap();
+    fails(&lab, VIP_V4.into());
+    assert_eq!(counts(), [false, true]);
+    attach(&lab, &Options::default()).unwrap();
+    reaches(&lab, VIP_V4.into(), "/", 6);
+    assert_eq!(counts(), [true, false]);
+    assert!(count(&lab, "passed") > 0, "what is no tunnel: ARP, for one");
+}
+
 #[test]
 fn a_foreign_program_is_named_and_left() {
     let lab = Lab::builder().backends("web", 1).build().unwrap();

@@ -20,7 +20,7 @@ use super::pins::Pins;
 use crate::sys::MappedArray;
 
 /// Every map of the object but the timer's, all frozen.
-pub const FROZEN: [&str; 34] = [
+pub const FROZEN: [&str; 36] = [
     "CONTROL",
     "POLICY",
     "HARD_EVENTS",
@@ -53,6 +53,8 @@ pub const FROZEN: [&str; 34] = [
     "SAMPLED",
     "SAMPLE_ALLOWANCES",
     "PACKETS",
+    "VIEWS",
+    "SCRATCH",
     "ALLOWANCES",
     "TALLIES",
 ];

@@ -143,6 +143,34 @@ fn defect_6_no_backend_goes_without() {
     }
 }
 
+/// Another hash for a VIP gave entries back to drained backends. Here every table of another size lacks
+/// them, and no new flow goes there.
+#[test]
+fn defect_7_a_table_of_another_size_leaves_drained_backends_out() {
+    let bench = Bench::new();
+    let text = shop_with(&[1, 2, 3, 4], |n| match n {
+        1 => "weight = 0",
+        2 => "state = \"drain\"",
+        _ => "",
+    });
+    for (change, size) in (1..).zip([4_099, 5_003, 6_007, 7_001]) {
+        let services = text.replace("table_size = 4099", &format!("table_size = {size}"));
+        let image = commit(&bench, &services, change);
+        let pool = &image.pools[0];
+        for member in pool.members.iter().filter(|member| member.drain) {
+            let number = u16::try_from(member.id - pool.entry.member_base).unwrap();
+            assert!(!pool.table.entries.contains(&number), "{}", member.name);
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        for port in 1..=200 {
+            let decision = by_table(&bench, &tcp(client(port), Flags::Syn, &[]));
+            seen.insert(backend(&image, &decision));
+        }
+        let expected = ["web-3", "web-4"].map(str::to_owned);
+        assert_eq!(seen, expected.into(), "{size} entries");
+    }
+}
+
 /// Patched without end-around carry, the checksum of an echo reply was wrong for 8 in 65,536
 /// values: every value whose high or low byte carries is tried.
 #[test]

@@ -110,7 +110,7 @@ fn with_room_there_is_no_flood() {
 
 /// PARITY: the anchor counted each datagram of a moved flow as a new one, and so switched its table off.
 #[test]
-fn datagrams_of_moved_flows_are_no_flood() {
+fn defect_5_datagrams_of_moved_flows_are_no_flood() {
     let bench = with_flows(512, 1);
     let image = bench.image(&shop(&[1, 2, 3, 4]));
     for port in 1..=100 {

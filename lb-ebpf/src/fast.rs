@@ -26,7 +26,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::control::jiffies;
 use crate::maps::{CONTROL, FLEET_KEY, MEMBERS, NEXT_HOPS, TAG_KEY};
 use crate::packet::{XdpFrame, write};
-use crate::{count, flows, maps, pick, rewrite, vips};
+use crate::{backends, count, flows, maps, rewrite, vips};
 
 /// No verdict: the long way decides.
 pub const LONG: u32 = xdp_action::XDP_ABORTED;
@@ -225,7 +225,7 @@ fn forward(ctx: &XdpContext, packet: &Plain) -> u32 {
             return LONG;
         }
         let place = hash::flow(FLEET_KEY.load(), flow);
-        pick::try_places(place, vip.table_start, vip.table_size, vip.member_base)
+        backends::try_places(place, vip.table_start, vip.table_size, vip.member_base)
     } else {
         if !known.matches(hash) {
             known = flows::find(hash);

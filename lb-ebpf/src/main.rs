@@ -23,6 +23,7 @@
 #![no_std]
 #![no_main]
 
+mod backends;
 mod breaker;
 mod control;
 mod count;

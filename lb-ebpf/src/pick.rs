@@ -1,24 +1,18 @@
 //! Which backend a packet goes to, and which slot says so.
 
-use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
 use lb_common::counter::Reason;
 use lb_common::flow::{Birth, Entry};
 use lb_common::packet::{Packet, Role};
-use lb_common::slot::{CHUNK_ENTRIES, Member, VipEntry, member_state, on_dead, vip_flag};
-use lb_common::wire::UDP_LEN;
+use lb_common::slot::{Member, VipEntry, vip_flag};
 use lb_common::{hash, quic, scheme};
 
+use crate::backends;
 use crate::control::View;
 use crate::flows;
-use crate::maps::{FLEET_KEY, MEMBERS, TABLES, TAG_KEY};
-use crate::packet::XdpFrame;
+use crate::maps::{MEMBERS, TAG_KEY};
 use crate::tracks::{self, Found};
 use crate::vips;
-
-/// Positions of the table that are tried for a backend that takes flows. With half of them down (the
-/// most that health may take out) one flow in 65,536 finds none; with 4 it would be one in 16.
-const TRIES: u64 = 16;
 
 /// A backend and how it was found; or why there is none.
 pub struct Choice {
@@ -123,7 +117,7 @@ pub fn pick(ctx: &XdpContext, view: &View, packet: &mut Packet, flows: bool) -> 
     };
     if !first.is_plain() {
         recall(view, packet, &mut known);
-        packet.quic = look(ctx, packet, first);
+        packet.quic = backends::quic_look(ctx, packet, first);
     }
     let track = if !known.remembers() {
         Found::NEVER
@@ -146,49 +140,6 @@ pub fn pick(ctx: &XdpContext, view: &View, packet: &mut Packet, flows: bool) -> 
     match arm.vip {
         None => Choice::none(arm.reason, arm.slot),
         Some(vip) => choose(view, packet, hash, &arm, vip, &known),
-    }
-}
-
-/// What a datagram for a QUIC VIP says.
-#[inline(always)]
-fn look(ctx: &XdpContext, packet: &Packet, vip: &VipEntry) -> quic::Seen {
-    if !vip.has(vip_flag::QUIC) || packet.role != Role::Datagram {
-        return quic::Seen::NONE;
-    }
-    let end = packet.ip_offset.wrapping_add(packet.ip_length);
-    let shape = u32::from(packet.payload_offset) << 16 | u32::from(end);
-    quic::Seen(look_at(ctx.ctx, shape, vip.quic_bytes.into()))
-}
-
-/// [`look`], as a global function.
-#[inline(never)]
-#[unsafe(no_mangle)]
-pub extern "C" fn look_at(ctx: *mut xdp_md, shape: u32, id_bytes: u32) -> u64 {
-    let ctx = XdpContext::new(ctx);
-    let offset = (shape >> 16) as usize + UDP_LEN;
-    let end = shape as usize & 0xffff;
-    quic::look(&XdpFrame::new(&ctx), offset, end, id_bytes as u8).0
-}
-
-/// Member id of the pool's backend with this server id, if it can have packets; 0 if there is none. The
-/// index, the pool's first member, and the shape of [`standing`].
-///
-/// A global function of numbers, so that the verifier checks it once.
-#[inline(never)]
-#[unsafe(no_mangle)]
-pub extern "C" fn server_of(id: u32, start: u32, lines: u32, base: u32, shape: u32) -> u32 {
-    if lines == 0 {
-        return 0;
-    }
-    let Some(line) = TABLES.get(start.wrapping_add(quic::line(id, lines))) else {
-        return 0;
-    };
-    let number = u32::from(quic::find(line, id));
-    let member = base.wrapping_add(number);
-    if number != 0 && standing(member, shape) == STANDS {
-        member
-    } else {
-        0
     }
 }
 
@@ -408,24 +359,24 @@ fn choose(
         | u32::from(vip.pool) << 16;
     let named = if packet.quic.has_id() {
         let id = packet.quic.number();
-        server_of(id, vip.ids_start, vip.ids_lines, vip.member_base, shape)
+        backends::server_of(id, vip.ids_start, vip.ids_lines, vip.member_base, shape)
     } else {
         0
     };
     let remembered = if named == 0 { remembered } else { named };
-    let standing = standing(remembered, shape);
-    if standing == RESETS {
+    let standing = backends::standing(remembered, shape);
+    if standing == backends::RESETS {
         flows::forget(known.hash);
         return Choice {
             reason: Reason::FlowReset,
             ..chosen
         };
     }
-    let followed = standing == STANDS;
+    let followed = standing == backends::STANDS;
     let member_id = if followed {
         remembered
     } else {
-        look_up(vip, packet)
+        backends::look_up(vip, packet)
     };
     let Some(member) = MEMBERS.get(member_id).filter(|_| member_id != 0) else {
         return Choice {
@@ -533,75 +484,4 @@ pub extern "C" fn keep(entry: u64, shape: u32) -> u32 {
         Birth::SETTLED
     };
     INSERT | birth.0 << 2
-}
-
-/// Results of [`standing`].
-const STANDS: u32 = 1;
-const RESETS: u32 = 2;
-
-/// Whether an entry is followed: iff its backend is in that VIP's pool in the slot that decides, and
-/// up, or its pool keeps the flows of those that are down. `shape` is that slot, whether the packet
-/// is a segment, the policy, the pool.
-///
-/// A global function of numbers, so that the verifier checks it once.
-#[inline(never)]
-#[unsafe(no_mangle)]
-pub extern "C" fn standing(member: u32, shape: u32) -> u32 {
-    let Some(member) = MEMBERS.get(member).filter(|_| member != 0) else {
-        return 0;
-    };
-    let here = u32::from(member.slots) >> (shape & 3) & 1 != 0;
-    if !here || u32::from(member.pool) != shape >> 16 {
-        return 0;
-    }
-    let policy = (shape >> 8) as u8;
-    if member.state != member_state::DOWN || policy == on_dead::KEEP {
-        STANDS
-    } else if policy == on_dead::RESET && shape & 1 << 4 != 0 {
-        RESETS
-    } else {
-        0
-    }
-}
-
-/// The backend at the flow's entry of the lookup table, or at a further one if it takes no flows; 0
-/// if there is none.
-#[inline(always)]
-fn look_up(vip: &VipEntry, packet: &Packet) -> u32 {
-    let key = scheme::placed(&packet.flow, vip.flags, vip.port);
-    let hash = hash::flow(FLEET_KEY.load(), &key);
-    try_places(hash, vip.table_start, vip.table_size, vip.member_base)
-}
-
-/// Member id of the first backend that takes the flow; else of one that is slow to start, else of
-/// one that drains; 0 if all of the places tried are down.
-///
-/// A global function of numbers, so that the verifier walks its loop once. Inlined, it was walked
-/// in every state that a packet can be in when it comes here, and how many those are is left to
-/// the compiler: of two checkouts of the same source one was accepted and the other was beyond the
-/// verifier's limit.
-#[inline(never)]
-#[unsafe(no_mangle)]
-pub extern "C" fn try_places(hash: u64, start: u32, size: u32, base: u32) -> u32 {
-    let (mut hash, mut spare) = (hash, 0);
-    for _ in 0..TRIES {
-        let entry = hash::entry(hash, size);
-        let Some(chunk) = TABLES.get(start.wrapping_add(entry / CHUNK_ENTRIES as u32)) else {
-            return 0;
-        };
-        let number = chunk[entry as usize & (CHUNK_ENTRIES - 1)];
-        if number != 0 {
-            let id = base.wrapping_add(u32::from(number));
-            if let Some(member) = MEMBERS.get(id) {
-                if member.takes(hash) {
-                    return id;
-                }
-                if member.spare() && (spare == 0 || member.state == member_state::UP) {
-                    spare = id;
-                }
-            }
-        }
-        hash = hash::finish(hash.wrapping_add(1));
-    }
-    spare
 }

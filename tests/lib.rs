@@ -13,6 +13,7 @@ pub mod bpftool;
 pub mod child;
 pub mod draft;
 pub mod expect;
+pub mod flood;
 pub mod fuzzing;
 pub mod kept;
 pub mod loaded;

@@ -27,6 +27,7 @@ pub struct Builder {
     vips: Vec<IpAddr>,
     web: bool,
     decap: bool,
+    second: bool,
 }
 
 impl Builder {
@@ -74,6 +75,14 @@ impl Builder {
         self
     }
 
+    /// A second interface of the balancer, `lb1`, in the network of the far backends: those are then
+    /// reached by another interface than the one that clients come by. For labs that have some.
+    #[must_use]
+    pub fn second_interface(mut self) -> Self {
+        self.second = true;
+        self
+    }
+
     /// Leaves out nginx.
     #[must_use]
     pub fn without_web(mut self) -> Self {
@@ -97,7 +106,8 @@ impl Builder {
             return Err(LabError::NotRoot);
         }
         sweep();
-        let plan = Plan::new(&self.groups, self.others, self.mtu, self.vips.clone())?;
+        let mut plan = Plan::new(&self.groups, self.others, self.mtu, self.vips.clone())?;
+        plan.second = (self.second && plan.has_far).then(Node::far_balancer);
         let id = LabId::new();
         let root = directory(id);
         let hosts = Hosts { id, root: &root };
@@ -116,6 +126,9 @@ impl Builder {
         lab.make_files()?;
         network::make(&lab.hosts, &plan, id)?;
         lab.attach_programs(self.decap)?;
+        if let Some(second) = &plan.second {
+            lab.attach_pass("router-2", &second.port)?;
+        }
         if self.web {
             let backends: Vec<Host> = lab.backends().cloned().collect();
             for host in backends {
@@ -123,7 +136,8 @@ impl Builder {
                     .push((host.name().to_owned(), nginx::start(&host)?));
             }
         }
-        files::write_agent_toml(&lab)?;
+        let second = plan.second.as_ref().map(|node| node.interface);
+        files::write_agent_toml(&lab, second)?;
         Ok(lab)
     }
 }
@@ -153,6 +167,7 @@ impl Lab {
             vips: vec![VIP_V4.into(), VIP_V6.into()],
             web: true,
             decap: true,
+            second: false,
         }
     }
 
@@ -222,7 +237,13 @@ impl Lab {
 
     /// Detaches the decap program of a backend, which then drops tunnelled packets.
     pub fn stop_decap(&mut self, host: &Host) {
-        self.programs.retain(|(owner, _)| owner != host.name());
+        self.stop_programs(host.name());
+    }
+
+    /// Detaches the lab's XDP programs in a host: a backend's, or a router's on its port to the balancer,
+    /// which then takes nothing that XDP sends there.
+    pub fn stop_programs(&mut self, host: &str) {
+        self.programs.retain(|(owner, _)| owner != host);
     }
 
     fn make_files(&self) -> Result<(), LabError> {
@@ -241,11 +262,19 @@ impl Lab {
         self.root.join("sys/fs/bpf")
     }
 
-    /// XDP's sending back over veth works only if the other end runs an XDP program, too.
+    /// XDP's sending back and redirecting over veth works only if the other end runs an XDP program, too.
+    fn attach_pass(&mut self, router: &str, port: &str) -> Result<(), LabError> {
+        let Some(host) = self.host(router) else {
+            return Ok(());
+        };
+        let pass = host.in_ns(|| hold_pass(port))??;
+        self.programs.push((router.to_owned(), pass));
+        Ok(())
+    }
+
     fn attach_programs(&mut self, with_decap: bool) -> Result<(), LabError> {
         let port = self.balancer().router_port().to_owned();
-        let pass = self.router().in_ns(|| hold_pass(&port))??;
-        self.programs.push(("router".to_owned(), pass));
+        self.attach_pass("router", &port)?;
         if with_decap {
             let backends: Vec<Host> = self.backends().cloned().collect();
             for host in backends {

@@ -7,11 +7,15 @@ use super::build::Lab;
 use super::error::{Context as _, LabError};
 
 /// Writes `etc/lbguard/agent.toml` and `policy.toml` below the lab's root; paths follow `--root`.
-pub(super) fn write_agent_toml(lab: &Lab) -> Result<(), LabError> {
+pub(super) fn write_agent_toml(lab: &Lab, second: Option<&str>) -> Result<(), LabError> {
     let directory = lab.root().join("etc/lbguard");
     fs::create_dir_all(&directory).context(|| directory.display().to_string())?;
     let file = directory.join("agent.toml");
-    let text = agent_toml(lab.balancer().interface());
+    let interfaces: Vec<&str> = [lab.balancer().interface()]
+        .into_iter()
+        .chain(second)
+        .collect();
+    let text = agent_toml(&interfaces);
     fs::write(&file, text).context(|| file.display().to_string())?;
     let file = directory.join("policy.toml");
     fs::write(&file, POLICY_TOML).context(|| file.display().to_string())
@@ -22,10 +26,10 @@ pub(super) fn write_agent_toml(lab: &Lab) -> Result<(), LabError> {
 const POLICY_TOML: &str = "version = 1\n[limits]\nchanges = 1000\nchange_every = \"1ms\"\n\
                            [evidence]\nenabled = false\n";
 
-fn agent_toml(interface: &str) -> String {
+fn agent_toml(interfaces: &[&str]) -> String {
     format!(
         r#"version = 1
-interfaces = ["{interface}"]
+interfaces = {interfaces:?}
 xdp_mode = "auto"
 fleet_seed = "laboratory"
 encap_source_v4 = "{ENCAP_SOURCE_V4}"
@@ -49,8 +53,8 @@ mod tests {
 
     #[test]
     fn the_agent_reads_what_the_lab_writes() {
-        let node = NodeConfig::parse(agent_toml("lb0").as_bytes(), "agent.toml").unwrap();
-        assert_eq!(node.interfaces, ["lb0"]);
+        let node = NodeConfig::parse(agent_toml(&["lb0", "lb1"]).as_bytes(), "agent.toml").unwrap();
+        assert_eq!(node.interfaces, ["lb0", "lb1"]);
         assert_eq!(node.tables.flows, 65_536);
     }
 }

@@ -9,6 +9,7 @@
 //!                                     10.0.1.11 ..    10.0.1.240 ..
 //!                                        |
 //!                                     router-2 (10.0.1.3) ==== far-1 (10.0.2.11) ..
+//!                                                           \=== balancer (lb1, 10.0.2.2), if asked for
 //! ```
 //!
 //! Every host has an IPv6 address of the same shape (`fd00:1::11` for `10.0.1.11`). The router
@@ -41,8 +42,9 @@ mod topology;
 mod worker;
 
 pub use address::{
-    BALANCER_V4, BALANCER_V6, CLIENT_ADDRESSES, ENCAP_SOURCE_V4, ENCAP_SOURCE_V6, ROUTER_V4,
-    ROUTER_V6, VIP_PREFIX_V4, VIP_PREFIX_V6, VIP_V4, VIP_V6,
+    BALANCER_V4, BALANCER_V6, CLIENT_ADDRESSES, ENCAP_SOURCE_V4, ENCAP_SOURCE_V6, FIRST_CLIENT,
+    ROUTER_V4, ROUTER_V6, VIP_PREFIX_V4, VIP_PREFIX_V6, VIP_V4, VIP_V6, client_address,
+    client_addresses,
 };
 pub use build::{Builder, Lab};
 pub use capture::Capture;

@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 
 use super::address::{
-    BALANCER_V4, BALANCER_V6, CLIENT_ADDRESSES, ENCAP_SOURCE_V4, ENCAP_SOURCE_V6,
-    HOSTS_PER_SEGMENT, Net, OTHERS, VIP_PREFIX_V4, VIP_PREFIX_V6, as_host_prefix,
+    BALANCER_V4, BALANCER_V6, ENCAP_SOURCE_V4, ENCAP_SOURCE_V6, FIRST_CLIENT, HOSTS_PER_SEGMENT,
+    Net, OTHERS, VIP_PREFIX_V4, VIP_PREFIX_V6, as_host_prefix, client_address, client_numbers,
 };
 use super::error::LabError;
 use super::host::Role;
@@ -30,6 +30,8 @@ pub(super) struct Plan {
     pub mtu: u16,
     pub vips: Vec<IpAddr>,
     pub has_far: bool,
+    /// The balancer's interface in the far network, if it has one.
+    pub second: Option<Node>,
 }
 
 /// How many backends a service has, near or far.
@@ -56,12 +58,21 @@ impl Node {
 
     /// The client of every lab.
     pub(super) fn client() -> Self {
-        Self::new("client", Role::Client, Net::Client, 2, 0)
+        Self::new("client", Role::Client, Net::Client, FIRST_CLIENT, 0)
     }
 
     /// The balancer of every lab.
     pub(super) fn balancer() -> Self {
         Self::new("balancer", Role::Balancer, Net::Segment, 2, 1)
+    }
+
+    /// The balancer, as it is in the far network.
+    pub(super) fn far_balancer() -> Self {
+        Self {
+            interface: "lb1",
+            port: "far-lb".to_owned(),
+            ..Self::new("balancer", Role::Balancer, Net::Far, 2, 0)
+        }
     }
 }
 
@@ -78,6 +89,7 @@ impl Plan {
             mtu,
             vips,
             has_far: groups.iter().any(|group| group.far && group.count > 0),
+            second: None,
         };
         if plan.has_far {
             plan.add("router-2".to_owned(), "", Role::Router, Net::Segment, 3)?;
@@ -116,10 +128,15 @@ impl Plan {
         Ok(())
     }
 
+    /// Every host by each of its interfaces.
+    fn links(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().chain(&self.second)
+    }
+
     /// Virtual cables from each host to its router; `full` makes a namespace's full name.
     pub(super) fn cables(&self, full: impl Fn(&str) -> String) -> String {
         let mut batch = String::new();
-        for node in &self.nodes {
+        for node in self.links() {
             let line = format!(
                 "link add name {} netns {} type veth peer name {} netns {}\n",
                 node.interface,
@@ -141,6 +158,8 @@ impl Plan {
         for node in self.nodes.iter().filter(|node| node.name == namespace) {
             commands.extend(self.host(node));
         }
+        let second = self.second.iter().filter(|node| node.name == namespace);
+        commands.extend(second.flat_map(|node| self.addresses(node)));
         commands
     }
 
@@ -151,6 +170,13 @@ impl Plan {
             commands.push(format!("link set dev {} up", node.port));
             commands.push(format!("addr add {v4}/24 dev {}", node.port));
             commands.push(format!("addr add {v6}/64 dev {} nodad", node.port));
+        }
+        // The client's other addresses are behind its first: no neighbours to be found, of which
+        // all namespaces of a machine together may have a thousand.
+        let (first_v4, first_v6) = client_address(FIRST_CLIENT);
+        for (v4, v6) in client_numbers().skip(1).map(client_address) {
+            commands.push(format!("route add {v4} via {first_v4}"));
+            commands.push(format!("route add {v6} via {first_v6}"));
         }
         for prefix in [VIP_PREFIX_V4, ENCAP_SOURCE_V4] {
             commands.push(format!("route add {prefix} via {BALANCER_V4}"));
@@ -172,7 +198,7 @@ impl Plan {
         let mut commands = vec![format!(
             "link add name br0 mtu {mtu} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"
         )];
-        for node in self.nodes.iter().filter(|node| node.net == net) {
+        for node in self.links().filter(|node| node.net == net) {
             let port = &node.port;
             commands.push(format!("link set dev {port} mtu {mtu} master br0 up"));
         }
@@ -183,25 +209,29 @@ impl Plan {
         commands
     }
 
-    fn host(&self, node: &Node) -> Vec<String> {
+    /// Switches an interface on and gives it its addresses.
+    fn addresses(&self, node: &Node) -> [String; 3] {
         let interface = node.interface;
         let mtu = if node.net == Net::Client {
             1500
         } else {
             self.mtu
         };
-        let mut commands = vec![format!("link set dev {interface} mtu {mtu} up")];
-        let last = if node.role == Role::Client {
-            node.number
-                .saturating_add(CLIENT_ADDRESSES)
-                .saturating_sub(1)
-        } else {
-            node.number
-        };
-        for number in node.number..=last {
-            let (v4, v6) = node.net.host(number);
-            commands.push(format!("addr add {v4}/24 dev {interface}"));
-            commands.push(format!("addr add {v6}/64 dev {interface} nodad"));
+        let (v4, v6) = node.net.host(node.number);
+        [
+            format!("link set dev {interface} mtu {mtu} up"),
+            format!("addr add {v4}/24 dev {interface}"),
+            format!("addr add {v6}/64 dev {interface} nodad"),
+        ]
+    }
+
+    fn host(&self, node: &Node) -> Vec<String> {
+        let mut commands = self.addresses(node).to_vec();
+        if node.role == Role::Client {
+            for (v4, v6) in client_numbers().skip(1).map(client_address) {
+                commands.push(format!("addr add {v4}/32 dev lo"));
+                commands.push(format!("addr add {v6}/128 dev lo nodad"));
+            }
         }
         if node.role == Role::Router {
             commands.extend(self.bridge(Net::Far));
@@ -258,7 +288,7 @@ impl Plan {
     /// Every interface with the namespace it is in: their checksums are computed in software,
     /// because XDP sends on what it sees, and an offloaded checksum is not there yet.
     pub(super) fn interfaces(&self) -> Vec<(&str, &str)> {
-        let ends = self.nodes.iter().flat_map(|node| {
+        let ends = self.links().flat_map(|node| {
             [
                 (node.name.as_str(), node.interface),
                 (router_of(node), node.port.as_str()),

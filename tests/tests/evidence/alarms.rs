@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use lb_tests::services;
 use lb_userspace::lab::{Host, HttpLoop, Lab};
 
-use crate::flood::{flood, swallow};
 use crate::gate::Load;
 use crate::scene::{Scene, Setup, WEB};
 use crate::soak::Length;
 use crate::table::tell;
+use lb_tests::flood::{flood, swallow};
 
 /// New flows a second, without drift and floods.
 const RATE: u32 = 1_000;

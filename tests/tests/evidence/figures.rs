@@ -23,6 +23,8 @@ const HEADS: [&str; 9] = [
 pub struct Bounds {
     /// From the trial's beginning to its end.
     pub exposed: Duration,
+    /// A run that had met fewer flows than this cannot know yet: it is not late.
+    pub unless: usize,
     /// Flows hurt in any one run.
     pub hurt: usize,
     /// The slowest request.
@@ -64,7 +66,8 @@ impl Figures {
         self.late = self.late.max(run.seen.late);
         self.slowest = self.slowest.max(run.seen.slowest);
         *self.found_by.entry(run.signal.clone()).or_default() += 1;
-        self.late_ends += usize::from(run.exposed > bounds.exposed);
+        let late = run.exposed > bounds.exposed && run.met >= bounds.unless;
+        self.late_ends += usize::from(late);
         let put_back =
             run.applied.is_put_back() || (bounds.inconclusive && run.applied.is_inconclusive());
         let bad = !put_back || run.seen.hurt() > bounds.hurt || run.seen.slowest > bounds.slowest;

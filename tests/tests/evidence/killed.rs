@@ -27,6 +27,7 @@ pub fn replay(length: Length) {
     let mut figures = Figures::new(case.name);
     let bounds = Bounds {
         exposed: Duration::from_secs(3),
+        unless: 0,
         ..case.bounds
     };
     for _ in 0..length.runs(1, 20) {
@@ -58,6 +59,7 @@ fn kill(scene: &mut Scene, wrong: &str, requests: &HttpLoop) -> Run {
     );
     latched_and_recorded(scene, wrong, ended.ended_generation);
     Run {
+        met: 0,
         exposed: Duration::from_nanos(ended.ended_ns + STEP_NS - began.deadline_ns),
         seen: saw(&[requests], applied.began),
         applied,

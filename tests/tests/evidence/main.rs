@@ -16,7 +16,6 @@ mod broken;
 mod carved;
 mod faults;
 mod figures;
-mod flood;
 mod gate;
 mod good;
 mod killed;

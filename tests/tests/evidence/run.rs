@@ -5,14 +5,19 @@ use std::time::{Duration, Instant};
 use lb_common::control::Cause;
 use lb_common::counter::Reason;
 use lb_userspace::kernel::maps::Maps;
-use lb_userspace::lab::HttpLoop;
+use lb_userspace::lab::{HttpLoop, Request};
+use lb_userspace::sys;
 
 use crate::applied::Applied;
 use crate::scene::{SOON, Scene};
-use crate::seen::{Seen, seen};
+use crate::seen::{LATE, Seen, seen};
 
 /// What every wrong change is run with: checks before traffic are passed over.
 pub const UNCHECKED: [&str; 3] = ["--force-unsafe", "--canary", "10"];
+
+/// What the kernel needs to end a trial once it has met enough: two ticks of its timer, and the way
+/// there.
+const NOTICE: Duration = Duration::from_millis(250);
 
 /// What one run showed.
 #[derive(Debug)]
@@ -21,6 +26,8 @@ pub struct Run {
     /// From the first step's beginning to the end in the kernel.
     pub exposed: Duration,
     pub seen: Seen,
+    /// Requests that the end was to be found by: late ones that began [`NOTICE`] before it or earlier.
+    pub met: usize,
     /// What found it: "S1", "breaker: S1", "breaker: S9".
     pub signal: String,
     /// At which VIP or backend; empty for hard events.
@@ -47,6 +54,7 @@ pub fn run_with(scene: &Scene, traffic: &[&HttpLoop], services: &str, words: &[&
     }
     Run {
         exposed: exposed(scene, applied.generation()),
+        met: met(scene, traffic, applied.began),
         applied,
         seen,
         signal,
@@ -69,6 +77,18 @@ pub fn exposed(scene: &Scene, generation: u64) -> Duration {
     let record = scene.record();
     assert_eq!(record.ended_generation, generation);
     Duration::from_nanos(record.ended_ns - began["boot_ns"].as_u64().unwrap())
+}
+
+/// Late requests that began since, and well before the end of the trial.
+fn met(scene: &Scene, traffic: &[&HttpLoop], since: Instant) -> usize {
+    let ago = Duration::from_nanos(sys::boot_ns() - scene.record().ended_ns);
+    let well_before = Instant::now().checked_sub(ago + NOTICE).unwrap();
+    let met = |requests: &&HttpLoop| {
+        let requests = requests.requests().into_iter();
+        let met = |request: &Request| request.at >= since && request.at <= well_before;
+        requests.filter(met).filter(|r| r.latency >= LATE).count()
+    };
+    traffic.iter().map(met).sum()
 }
 
 /// The signal and what it was about.

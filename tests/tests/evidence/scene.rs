@@ -9,7 +9,7 @@ use lb_tests::services;
 use lb_userspace::kernel::maps::Maps;
 use lb_userspace::kernel::pins::Pins;
 use lb_userspace::lab::{
-    Builder, CLIENT_ADDRESSES, Host, HttpLoop, HttpOptions, Instance, Lab, VIP_V4, VIP_V6,
+    Builder, Host, HttpLoop, HttpOptions, Instance, Lab, VIP_V4, VIP_V6, client_addresses,
 };
 use serde_json::Value;
 
@@ -112,7 +112,7 @@ impl Scene {
             rate,
             path: path.to_owned(),
             timeout: PATIENCE,
-            sources: sources(vip),
+            sources: client_addresses(vip),
             cookie,
         };
         let requests = self
@@ -169,18 +169,6 @@ impl Scene {
     pub fn recorded(&self, generation: u64, kind: &str) -> Option<Value> {
         let found = |record: &Value| record["generation"] == generation && record["kind"] == kind;
         self.journal().into_iter().find(found)
-    }
-}
-
-/// All of the client's addresses, in the family of a VIP.
-fn sources(vip: IpAddr) -> Vec<IpAddr> {
-    let numbers = 2..2 + CLIENT_ADDRESSES;
-    if vip.is_ipv4() {
-        let address = |n: u8| IpAddr::from([198, 51, 100, n]);
-        numbers.map(address).collect()
-    } else {
-        let address = |n: u8| IpAddr::from([0x2001, 0xdb8, 1, 0, 0, 0, 0, u16::from(n)]);
-        numbers.map(address).collect()
     }
 }
 

@@ -62,6 +62,7 @@ impl Seed {
         };
         Bounds {
             exposed: Duration::from_secs(exposed),
+            unless: 0,
             hurt,
             slowest: Duration::from_secs(3),
             inconclusive: false,
@@ -150,6 +151,7 @@ impl Case {
         let mut figures = Figures::new(self.name);
         let bounds = Bounds {
             exposed: length.patience(self.bounds.exposed),
+            unless: 0,
             ..self.bounds
         };
         for _ in 0..runs {

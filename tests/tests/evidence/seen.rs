@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use lb_userspace::lab::{HttpLoop, Outcome, Request};
 
 /// From this on a request was late: its SYN, or something else, had to be sent again.
-const LATE: Duration = Duration::from_millis(900);
+pub const LATE: Duration = Duration::from_millis(900);
 
 /// Requests of a span of time.
 #[derive(Clone, Debug, Default)]

@@ -6,8 +6,8 @@ use lb_tests::services;
 use lb_userspace::lab::{Host, HttpLoop, Lab, until};
 use serde_json::Value;
 
-use crate::flood::flood;
 use crate::scene::{SOON, Scene, Setup};
+use lb_tests::flood::flood;
 
 /// Time after which what is normal is known: counters' bins have come round once.
 const NORMAL: usize = 800;

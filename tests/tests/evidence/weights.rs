@@ -78,6 +78,7 @@ pub fn replay(runs: usize, length: Length) {
     let mut figures = Figures::new("wrong weights (canary 50 %)");
     let bounds = Bounds {
         exposed: length.patience(Duration::from_secs(15)),
+        unless: 0,
         hurt: usize::MAX,
         slowest: Duration::MAX,
         inconclusive: false,

@@ -1,13 +1,13 @@
 //! Who the clients are, and which backend a generation gives a flow, by its lookup table alone.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use lb_common::address::Address;
 use lb_common::hash;
 use lb_common::packet::FlowKey;
 use lb_userspace::kernel::image::{Image, PoolImage};
-use lb_userspace::lab::{VIP_V4, VIP_V6};
+use lb_userspace::lab::{VIP_V4, VIP_V6, client_address};
 
 /// Both families.
 pub const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
@@ -49,18 +49,10 @@ pub struct Client {
 impl Client {
     /// Its address.
     pub const fn address(self) -> IpAddr {
+        let (v4, v6) = client_address(self.host);
         match self.family {
-            Family::V4 => IpAddr::V4(Ipv4Addr::new(198, 51, 100, self.host)),
-            Family::V6 => IpAddr::V6(Ipv6Addr::new(
-                0x2001,
-                0xdb8,
-                1,
-                0,
-                0,
-                0,
-                0,
-                self.host as u16,
-            )),
+            Family::V4 => IpAddr::V4(v4),
+            Family::V6 => IpAddr::V6(v6),
         }
     }
 
@@ -68,7 +60,11 @@ impl Client {
     pub fn of(from: SocketAddr) -> Self {
         let (family, host) = match from.ip().to_canonical() {
             IpAddr::V4(address) => (Family::V4, address.octets()[3]),
-            IpAddr::V6(address) => (Family::V6, address.octets()[15]),
+            // Its digits are decimal ones.
+            IpAddr::V6(address) => {
+                let digits = address.octets()[15];
+                (Family::V6, (digits >> 4) * 10 + (digits & 15))
+            }
         };
         let port = from.port();
         let client = Self { family, host, port };

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use lb_tests::seeded::Seeded;
-use lb_userspace::lab::{CLIENT_ADDRESSES, Lab};
+use lb_userspace::lab::{CLIENT_ADDRESSES, FIRST_CLIENT, Lab};
 
 use crate::frames::{Frame, frame};
 use crate::model::{Client, FAMILIES};
@@ -35,7 +35,7 @@ const WINDOW: u64 = 192;
 
 /// The client's end of a flow.
 fn client(flow: u64) -> Client {
-    let host = 2 + flow / 2 % u64::from(CLIENT_ADDRESSES);
+    let host = u64::from(FIRST_CLIENT) + flow / 2 % u64::from(CLIENT_ADDRESSES);
     Client {
         family: FAMILIES[usize::try_from(flow % 2).unwrap()],
         host: u8::try_from(host).unwrap(),

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
-use lb_tests::packets::{Flags, Ip, Talk, ip, tcp_segment};
+use crate::packets::{Flags, Ip, Talk, ip, tcp_segment};
 use lb_userspace::lab::{Host, VIP_V4};
 
 /// Where it says to come from.
@@ -14,15 +14,22 @@ const PREFIX: &str = "192.0.2.0/24";
 pub fn swallow(router: &Host) {
     router
         .run(&["ip", "route", "add", "blackhole", PREFIX])
-        .unwrap();
+        .expect("a route");
 }
 
 /// Sends SYNs to the VIP, so many a second, for so long; how many it sent.
 pub fn flood(client: &Host, rate: u32, lasts: Duration) -> u32 {
-    client.in_ns(|| send(rate, lasts)).unwrap()
+    flood_while(client, rate, |since| since < lasts)
 }
 
-fn send(rate: u32, lasts: Duration) -> u32 {
+/// The same for as long as `on` says, which is told for how long it has lasted.
+pub fn flood_while(client: &Host, rate: u32, on: impl Fn(Duration) -> bool + Send) -> u32 {
+    client
+        .in_ns(|| send(rate, on))
+        .expect("the client's namespace")
+}
+
+fn send(rate: u32, on: impl Fn(Duration) -> bool) -> u32 {
     // SAFETY: takes three numbers.
     let fd = unsafe {
         libc::socket(
@@ -36,7 +43,7 @@ fn send(rate: u32, lasts: Duration) -> u32 {
     let socket = UdpSocket::from(unsafe { OwnedFd::from_raw_fd(fd) });
     let began = Instant::now();
     let mut sent = 0;
-    while began.elapsed() < lasts {
+    while on(began.elapsed()) {
         let due = began.elapsed().as_secs_f64() * f64::from(rate);
         while f64::from(sent) < due {
             // A full queue loses some: it is a flood.

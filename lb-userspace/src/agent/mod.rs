@@ -30,6 +30,7 @@ mod lock;
 mod newcomers;
 mod recording;
 mod records;
+mod redirects;
 pub mod request;
 mod restore;
 mod start;

@@ -117,6 +117,7 @@ impl Engine {
         now: u64,
     ) -> Result<(), KernelError> {
         self.look_for_floods()?;
+        self.look_at_redirects()?;
         self.measure_rates(layout, now)?;
         self.volumes(layout);
         if record.flags & control_flag::TRIAL != 0 {

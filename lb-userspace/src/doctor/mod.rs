@@ -8,6 +8,7 @@ mod ethtool;
 mod host;
 mod interfaces;
 mod loaded;
+mod redirects;
 mod segments;
 mod traffic;
 
@@ -141,6 +142,7 @@ pub fn run(paths: &Paths, config: Result<NodeConfig, LoadError>) -> Vec<Check> {
         }
         Err(error) => checks.push(Check::skip("interfaces", "Interfaces", error)),
     }
+    checks.push(redirects::check(config.as_ref()));
     checks.push(traffic::vips(active.as_ref()));
     checks.extend(traffic::next_hops(config.as_ref(), active.as_ref()));
     checks.push(segments::check(active.as_ref()));

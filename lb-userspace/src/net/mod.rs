@@ -15,6 +15,7 @@ mod error;
 pub mod links;
 mod neighbour;
 pub mod next_hop;
+pub mod redirects;
 mod route;
 mod state;
 pub mod table;

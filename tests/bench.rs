@@ -82,11 +82,15 @@ impl Bench {
 
     /// As [`Bench::new`], pinned.
     pub fn pinned(pins: &Pins) -> Self {
-        let sizes = size::node(&node()).expect("sizes");
-        Self::of(
-            Kernel::load_pinned(pins, sizes, LIMITS).expect("load and pin"),
-            node(),
-        )
+        Self::pinned_by(pins, AGENT)
+    }
+
+    /// As [`Bench::by`], pinned.
+    pub fn pinned_by(pins: &Pins, agent: &str) -> Self {
+        let node = NodeConfig::parse(agent.as_bytes(), "agent.toml").expect("agent.toml");
+        let sizes = size::node(&node).expect("sizes");
+        let kernel = Kernel::load_pinned(pins, sizes, LIMITS).expect("load and pin");
+        Self::of(kernel, node)
     }
 
     /// A balancer that has been started.
@@ -98,10 +102,15 @@ impl Bench {
 
     /// Writes a next hop on interface 1.
     pub fn set_hop(&self, number: u64, mtu: u16, resolved: bool) {
+        self.set_hop_by(number, 1, mtu, resolved);
+    }
+
+    /// Writes a next hop on this interface.
+    pub fn set_hop_by(&self, number: u64, interface: u32, mtu: u16, resolved: bool) {
         let hop = NextHop {
             destination: HOP,
             source: OWN,
-            interface: 1,
+            interface,
             mtu,
             flags: if resolved { next_hop_flag::RESOLVED } else { 0 },
             ..NextHop::new_zeroed()

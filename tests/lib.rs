@@ -17,6 +17,7 @@ pub mod flood;
 pub mod fuzzing;
 pub mod kept;
 pub mod loaded;
+pub mod measure;
 pub mod model;
 pub mod packets;
 pub mod resent;

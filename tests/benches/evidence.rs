@@ -1,5 +1,5 @@
 //! What a trial costs a packet: ns a packet in one run, state beside state, so that only differences
-//! count. `cargo xtask bench`.
+//! count. `cargo xtask bench evidence`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,21 +9,26 @@
 )]
 
 use std::fmt::Write as _;
+use std::process::ExitCode;
 
 use lb_common::breaker::Breaker;
 use lb_common::control::SHARE_ALL;
 use lb_common::counter::Reason;
 use lb_common::guard::{Op, TrialPut};
 use lb_tests::bench::Bench;
+use lb_tests::expect;
+use lb_tests::measure::report::{Aim, Report};
+use lb_tests::measure::timing::{median, paired, stay_on_one_cpu};
 use lb_tests::packets::{Flags, Talk, tcp};
-use lb_userspace::kernel::probe::Ask;
+use lb_userspace::kernel::probe::{Action, Ask};
+use serde_json::{Value, json};
 use zerocopy::IntoBytes;
 
 const ROUNDS: usize = 41;
 const RUNS: u32 = 20_000;
 /// Aims of the design: ns above the same packet without evidence.
-const BORN_BEFORE: i64 = 15;
-const FOLLOWED: i64 = 120;
+const BORN_BEFORE: f64 = 15.0;
+const TRACKED: f64 = 120.0;
 
 fn services(backends: u8) -> String {
     let mut text = String::from(
@@ -81,60 +86,104 @@ fn watched(sampling: u64) -> Bench {
     bench
 }
 
-fn median(mut times: Vec<u64>) -> i64 {
-    times.sort_unstable();
-    i64::try_from(times[times.len() / 2]).unwrap()
+/// The packet of a case, and the balancer that it goes through.
+struct Case<'a> {
+    what: &'static str,
+    bench: &'a Bench,
+    /// What it is compared with, by its place; none compares with itself.
+    base: usize,
+    aim: Option<Aim>,
+    times: Vec<f64>,
 }
 
-fn main() {
+fn time(bench: &Bench, port: u16) -> f64 {
+    let frame = tcp(client(port), Flags::Ack, &[]);
+    // What is timed comes out as it should.
+    let (action, out) = bench.kernel.prober.run_unmarked(&frame).unwrap();
+    assert_eq!((action, out), (Action::Tx, expect::l2(&frame)));
+    let time = bench.kernel.prober.time(&frame, RUNS).unwrap();
+    f64::from(u32::try_from(time).unwrap())
+}
+
+fn measure(rounds: usize, cases: &mut [Case]) {
+    for round in 0..rounds {
+        for case in &mut *cases {
+            let port = match case.what {
+                // Followed for two seconds from its handshake on; then its record is gone.
+                WATCHED | FOLLOWED => {
+                    let port = u16::try_from(1_000 + round).unwrap();
+                    send(case.bench, port, &[Flags::Syn, Flags::Ack]);
+                    port
+                }
+                GONE => {
+                    let port = u16::try_from(10_000 + round).unwrap();
+                    send(case.bench, port, &[Flags::Syn, Flags::Ack, Flags::FinAck]);
+                    port
+                }
+                _ => 1,
+            };
+            case.times.push(time(case.bench, port));
+        }
+    }
+}
+
+const WATCHED: &str = "no trial, watched, flow followed";
+const FOLLOWED: &str = "trial, flow followed";
+const GONE: &str = "trial, flow born in it, not followed";
+
+fn main() -> ExitCode {
+    stay_on_one_cpu();
+    let mut report = Report::new();
     let quiet = Bench::new();
     quiet.commit(&services(1));
     send(&quiet, 1, &[Flags::Syn, Flags::Ack]);
     let (unfollowed, followed) = (on_trial(false), on_trial(true));
     let watched = watched(0);
-    let ack = |port| tcp(client(port), Flags::Ack, &[]);
-    let mut times: [Vec<u64>; 7] = Default::default();
-    for round in 0..ROUNDS {
-        // Followed for two seconds from its handshake on; then its record is gone.
-        let port = u16::try_from(1_000 + round).unwrap();
-        send(&followed, port, &[Flags::Syn, Flags::Ack]);
-        send(&watched, port, &[Flags::Syn, Flags::Ack]);
-        let gone = u16::try_from(10_000 + round).unwrap();
-        send(&followed, gone, &[Flags::Syn, Flags::Ack, Flags::FinAck]);
-        let cases = [
-            (&quiet, 1),
-            (&unfollowed, 1),
-            (&followed, 1),
-            (&followed, gone),
-            (&followed, port),
-            (&watched, 1),
-            (&watched, port),
-        ];
-        for (times, (bench, port)) in times.iter_mut().zip(cases) {
-            times.push(bench.kernel.prober.time(&ack(port), RUNS).unwrap());
-        }
-    }
-    let [quiet, base, before, gone, tracked, other, sampled] = times.map(median);
-    println!("ns a packet (established TCP over l2), medians of {ROUNDS} rounds");
-    println!("  no trial                                   {quiet:>5}");
-    for (what, ns) in [
-        ("no trial, watched, flow not followed", other),
-        ("no trial, watched, flow followed", sampled),
-    ] {
-        println!("  {what:<40}   {ns:>5}  {:>+5}  over no trial", ns - quiet);
-    }
-    println!("  trial without evidence                     {base:>5}  (base)");
-    for (what, ns, aim) in [
-        ("trial, flow born before it", before, Some(BORN_BEFORE)),
-        ("trial, flow born in it, not followed", gone, None),
-        ("trial, flow followed", tracked, Some(FOLLOWED)),
-    ] {
-        let more = ns - base;
-        let told = match aim {
-            None => String::new(),
-            Some(aim) if more <= aim => format!("aim {aim}: met"),
-            Some(aim) => format!("aim {aim}: MISSED"),
+    let case = |what, bench, base, aim: Option<f64>| Case {
+        what,
+        bench,
+        base,
+        aim: aim.map(Aim::AtMost),
+        times: Vec::new(),
+    };
+    let mut cases = [
+        case("no trial", &quiet, 0, None),
+        case("no trial, watched, flow not followed", &watched, 0, None),
+        case(WATCHED, &watched, 0, None),
+        case("trial without evidence", &unfollowed, 3, None),
+        case(
+            "trial, flow born before it",
+            &followed,
+            3,
+            Some(BORN_BEFORE),
+        ),
+        case(GONE, &followed, 3, None),
+        case(FOLLOWED, &followed, 3, Some(TRACKED)),
+    ];
+    let rounds = report.rounds(ROUNDS);
+    measure(rounds, &mut cases);
+    report.say(format_args!(
+        "ns a packet (established TCP over l2, one flow), medians of {rounds} rounds"
+    ));
+    for it in &cases {
+        let base = &cases[it.base];
+        let (ns, more) = (
+            median(&it.times),
+            paired(&it.times, &base.times, |a, b| a - b),
+        );
+        let aim = it.aim.map_or(String::new(), |aim| aim.told(more));
+        let over = if std::ptr::eq(it, base) {
+            String::new()
+        } else {
+            format!("{more:+.0} over {}", base.what)
         };
-        println!("  {what:<40}   {ns:>5}  {more:>+5}  {told}");
+        report.say(format_args!("  {:<38} {ns:>5.0}  {over}   {aim}", it.what));
+        let aim = it.aim.map_or(Value::Null, |aim| aim.json(more));
+        report.put(
+            it.what,
+            json!({"ns": ns, "more": more, "than": base.what, "aim": aim}),
+        );
     }
+    report.say("packets/s of a mix: see `cargo xtask bench live`");
+    report.finish()
 }

@@ -1,6 +1,6 @@
 //! How long a change takes with many VIPs: 1,000 of them, each with a pool of 100 backends. Everything
 //! between the file and the flip: checks, plan, tables, writing through the guard, reading back.
-//! `cargo xtask bench`.
+//! `cargo xtask bench scale`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,17 +10,20 @@
 )]
 
 use std::fmt::Write as _;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use lb_tests::bench::{AGENT, Bench};
+use lb_tests::measure::report::{Aim, Report, round};
 use lb_userspace::config::{Config, Policy};
 use lb_userspace::plan::Plan;
+use serde_json::{Value, json};
 
 const VIPS: usize = 1_000;
 const BACKENDS: usize = 100;
-/// What a change of all of them may take, and one of a single backend.
-const ALL: Duration = Duration::from_secs(2);
-const ONE: Duration = Duration::from_millis(100);
+/// Seconds that a change of all of them may take, and one of a single backend.
+const ALL: f64 = 2.0;
+const ONE: f64 = 0.1;
 /// A slot may be written again after its grace period.
 const GRACE: Duration = Duration::from_millis(150);
 
@@ -84,16 +87,22 @@ impl Times {
         parts.map(|(_, time)| *time).sum()
     }
 
-    fn print(&self, what: &str, aim: Duration) {
-        let parts = self
-            .0
-            .iter()
-            .map(|(part, time)| format!("{part} {time:.1?}"));
+    /// Says them; their document.
+    fn tell(&self, report: &Report, what: &str, aim: f64) -> Value {
+        let parts = self.0.iter();
+        let parts = parts.map(|(part, time)| format!("{part} {time:.1?}"));
         let parts: Vec<String> = parts.collect();
-        let sum = self.sum();
-        let met = if sum <= aim { "met" } else { "MISSED" };
-        println!("  {what:<26} {sum:>9.1?}   aim {aim:?}: {met}");
-        println!("    {}", parts.join(", "));
+        let (sum, aim) = (self.sum().as_secs_f64(), Aim::AtMost(aim));
+        report.say(format_args!(
+            "  {what:<26} {sum:>7.3} s   {}",
+            aim.told(sum)
+        ));
+        report.say(format_args!("    {}", parts.join(", ")));
+        let mut document = json!({"seconds": aim.json(sum)});
+        for (part, time) in &self.0 {
+            document[format!("{part}_seconds")] = json!(round(time.as_secs_f64()));
+        }
+        document
     }
 }
 
@@ -115,20 +124,28 @@ fn change(bench: &Bench, old: &Config, text: &str) -> (Config, Times) {
     (new, times)
 }
 
-fn main() {
-    println!("{VIPS} VIPs, each with a pool of {BACKENDS} backends");
+fn main() -> ExitCode {
+    let mut report = Report::new();
+    report.say(format_args!(
+        "{VIPS} VIPs, each with a pool of {BACKENDS} backends"
+    ));
     let nothing = Config {
         vips: Vec::new(),
         pools: Vec::new(),
     };
     for table_size in [4_099, 65_537] {
         let bench = roomy(table_size);
-        println!(" tables of {table_size} entries");
+        report.say(format_args!(" tables of {table_size} entries"));
         let (first, all) = change(&bench, &nothing, &services(table_size, 100));
-        all.print("all of them come", ALL);
+        let all = all.tell(&report, "all of them come", ALL);
         let (second, one) = change(&bench, &first, &services(table_size, 200));
-        one.print("one backend's weight", ONE);
+        let one = one.tell(&report, "one backend's weight", ONE);
         let (_, back) = change(&bench, &second, &services(table_size, 100));
-        back.print("the same again", ONE);
+        let back = back.tell(&report, "the same again", ONE);
+        report.put(
+            &format!("tables_of_{table_size}"),
+            json!({"all": all, "one": one, "back": back}),
+        );
     }
+    report.finish()
 }

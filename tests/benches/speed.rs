@@ -1,10 +1,5 @@
-//! What a packet costs, and what memory and verifier make of it: ns a packet in one run, case beside
-//! case. `cargo xtask bench`.
-//!
-//! A test run does not reset the packet between repeats, so only packets are timed that come out as they
-//! went in but for MAC addresses: `l2` and what is passed. That a packet comes out as it should is looked
-//! at first, and a wrong one has no figure. The many-flow figures of docs/BENCHMARKS.md need a
-//! new packet each run, and are the neutral judge's.
+//! What a packet costs: a test run whose packet is new each time, the balancer beside the floors, and
+//! what memory and verifier make of it. `cargo xtask bench speed`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,195 +7,263 @@
     reason = "a benchmark that cannot be set up has to stop"
 )]
 
-use lb_common::flow_table::{LOAD, Shape};
-use lb_common::guard::Op;
-use lb_tests::bench::{AGENT, Bench};
+use std::process::ExitCode;
+
+use lb_common::flow_table::Shape;
+use lb_common::slot::{CHUNK_ENTRIES, Chunk};
 use lb_tests::bpf;
-use lb_tests::bpffs::Bpffs;
-use lb_tests::packets::{Flags, Talk, tcp, turned};
-use lb_userspace::kernel::probe::{Action, Ask};
+use lb_tests::measure::balancer::{Balancer, FLOWS, USUAL};
+use lb_tests::measure::programs::Programs;
+use lb_tests::measure::report::{Aim, Report, round};
+use lb_tests::measure::rig::{Lane, Rig};
+use lb_tests::measure::shared::FLOWS as FLOOR_FLOWS;
+use lb_tests::measure::timing::{median, paired, stay_on_one_cpu};
+use lb_tests::measure::workload::{
+    V4_ACK_1, V4_ACK_1M, V4_ACK_64K, V4_OTHER, V4_SYN_NEW, V4_UDP_64K, V6_ACK_1, V6_ACK_64K,
+    Workload,
+};
+use serde_json::{Value, json};
 
-const ROUNDS: usize = 31;
-const RUNS: u32 = 20_000;
+const ROUNDS: usize = 15;
+/// Packets of a round; of a million flows each should come.
+const PACKETS: u32 = 400_000;
+/// New flows in all rounds together: they have to fit the tables.
+const NEW_FLOWS: u32 = 3_000_000;
 
-const SERVICES: &str = r#"version = 1
-[[vip]]
-name = "v4"
-service = "s"
-address = "203.0.113.5"
-port = 80
-protocol = "tcp"
-pool = "p4"
-[[vip]]
-name = "v6"
-service = "s"
-address = "2001:db8::5"
-port = 80
-protocol = "tcp"
-pool = "p6"
-[[pool]]
-name = "p4"
-service = "s"
-forward = "l2"
-[[pool.backend]]
-name = "b"
-address = "10.0.5.1"
-weight = 100
-[[pool]]
-name = "p6"
-service = "s"
-forward = "l2"
-[[pool.backend]]
-name = "b"
-address = "fd00::1"
-weight = 100
-"#;
-
-/// A case: what it is, its frame, what becomes of it.
+/// A workload, and what our time over `tx` may be as a multiple of a lane's.
 struct Case {
-    what: &'static str,
-    frame: Vec<u8>,
-    action: Action,
-    times: Vec<u64>,
+    workload: Workload,
+    against: Option<(&'static str, f64)>,
 }
 
-fn cases() -> Vec<Case> {
-    let v4 = Talk::new("198.51.100.7:4000", "203.0.113.5:80");
-    let v6 = Talk::new("[2001:db8:c::7]:4000", "[2001:db8::5]:80");
-    let other = Talk::new("198.51.100.7:4000", "203.0.113.99:80");
-    let case = |what, frame, action| Case {
-        what,
-        frame,
-        action,
-        times: Vec::new(),
-    };
-    vec![
-        case("IPv4, no VIP", tcp(other, Flags::Ack, &[]), Action::Pass),
-        case("IPv4, known flow", tcp(v4, Flags::Ack, &[]), Action::Tx),
-        case("IPv6, known flow", tcp(v6, Flags::Ack, &[]), Action::Tx),
-        case(
-            "IPv4, SYN of a known flow",
-            tcp(v4, Flags::Syn, &[]),
-            Action::Tx,
-        ),
-        case(
-            "IPv4 with options, known flow: the long way",
-            tcp_long(v4),
-            Action::Tx,
-        ),
-    ]
-}
+/// The aims of the design.
+const CASES: [Case; 6] = [
+    Case {
+        workload: V4_ACK_1,
+        against: Some(("stateless", 1.4)),
+    },
+    Case {
+        workload: V4_ACK_64K,
+        against: Some(("stateful", 0.25)),
+    },
+    Case {
+        workload: V4_ACK_1M,
+        against: Some(("stateful", 0.38)),
+    },
+    Case {
+        workload: V4_SYN_NEW,
+        against: Some(("stateful", 0.35)),
+    },
+    Case {
+        workload: V4_UDP_64K,
+        against: None,
+    },
+    Case {
+        workload: V4_OTHER,
+        against: Some(("stateless", 1.3)),
+    },
+];
+/// IPv6 beside the same of IPv4.
+const PAIRS: [(Workload, Workload); 2] = [(V6_ACK_1, V4_ACK_1), (V6_ACK_64K, V4_ACK_64K)];
+const PAIR_AIM: f64 = 1.25;
 
-/// A packet that the short way does not take.
-fn tcp_long(talk: Talk) -> Vec<u8> {
-    let options = lb_tests::packets::Ip {
-        options: vec![1; 4],
-        ..lb_tests::packets::Ip::default()
-    };
-    lb_tests::packets::tcp_with(&options, talk, Flags::Ack, &[])
-}
+/// Names of lanes.
+const OURS: &str = "lbguard";
+const OURS_V4: &str = "lbguard, IPv4";
+const TX_V4: &str = "tx, IPv4";
 
-/// That a packet comes out as it should; otherwise there is nothing to time.
-fn check(bench: &Bench, case: &Case) {
-    let seen = bench
-        .kernel
-        .prober
-        .run(&case.frame, Ask::default())
-        .unwrap();
-    assert_eq!(seen.action, case.action, "{}: {seen:?}", case.what);
-    let (action, out) = bench.kernel.prober.run_unmarked(&case.frame).unwrap();
-    assert_eq!(action, case.action, "{}", case.what);
-    let expected = match case.action {
-        Action::Tx => lb_tests::packets::framed(
-            lb_tests::packets::inner(&case.frame),
-            lb_tests::bench::OWN,
-            lb_tests::bench::HOP,
-        ),
-        _ => case.frame.clone(),
-    };
-    assert_eq!(out, expected, "{}: a wrong packet has no figure", case.what);
-    assert_ne!(turned(&case.frame), case.frame);
-}
-
-fn speed() {
-    let bench = Bench::new();
-    bench.commit(SERVICES);
-    let mut cases = cases();
-    for case in &cases {
-        check(&bench, case);
+fn packets(workload: &Workload, rounds: usize) -> u32 {
+    if workload.flows == 0 {
+        return (NEW_FLOWS / u32::try_from(rounds).unwrap()).min(PACKETS);
     }
-    for _ in 0..ROUNDS {
-        for case in &mut cases {
-            let time = bench.kernel.prober.time(&case.frame, RUNS).unwrap();
-            case.times.push(time);
-        }
-    }
-    println!("ns a packet, test run and its loop included, medians of {ROUNDS} rounds, least");
-    for case in &mut cases {
-        case.times.sort_unstable();
-        println!(
-            "  {:<44} {:>5} {:>5}",
-            case.what,
-            case.times[ROUNDS / 2],
-            case.times[0]
-        );
+    workload.flows.max(PACKETS)
+}
+
+fn run(rig: &mut Rig, workload: &Workload, rounds: usize) {
+    rig.fill();
+    for _ in 0..rounds {
+        rig.round(packets(workload, rounds));
     }
 }
 
-/// What the table takes and touches, and whether every flow is remembered.
-fn memory() {
-    const FLOWS: u32 = 4_194_304;
-    let bench = Bench::by(&AGENT.replace("flows = 8192", &format!("flows = {FLOWS}")));
-    bench.commit(SERVICES);
-    let lines = u64::from(bench.kernel.node.flow_lines);
-    println!(
-        "flow table of {FLOWS} flows: {} MiB, {} bytes a flow",
-        lines >> 14,
-        lines * 64 / u64::from(FLOWS)
+/// ns over the lane of `tx`.
+fn over(rig: &Rig, lane: &Lane, tx: &str) -> Vec<f64> {
+    let base = &rig.lane(tx).times;
+    lane.times.iter().zip(base).map(|(a, b)| a - b).collect()
+}
+
+/// Says what a lane has measured; its document.
+fn lane(report: &mut Report, rig: &Rig, lane: &Lane, tx: &str) -> Value {
+    let what = format!("{:<16} {}", lane.workload.name, lane.name);
+    if let Some(wrong) = &lane.wrong {
+        report.no_figure(&what, wrong);
+        return json!({"wrong": wrong.0});
+    }
+    let least = lane.times.iter().copied().fold(f64::INFINITY, f64::min);
+    let (all, over) = (median(&lane.times), median(&over(rig, lane, tx)));
+    report.say(format_args!(
+        "  {what:<32} {all:>7.1} {least:>7.1} {over:>8.1}"
+    ));
+    json!({"ns": round(all), "least_ns": round(least), "over_tx_ns": round(over)})
+}
+
+/// Says a ratio and its aim, unless one of both has no figure.
+fn ratio(report: &Report, what: &str, ours: &[f64], other: &[f64], aim: f64) -> Value {
+    if ours.is_empty() || other.is_empty() {
+        return Value::Null;
+    }
+    let ratio = paired(ours, other, |ours, other| ours / other);
+    let aim = Aim::AtMost(aim);
+    report.say(format_args!("    {what}: {ratio:.2}   {}", aim.told(ratio)));
+    aim.json(ratio)
+}
+
+fn case(report: &mut Report, case: &Case) -> Value {
+    let workload = case.workload;
+    let rounds = report.rounds(ROUNDS);
+    let mut rig = Rig::floors(
+        Programs::load(u32::try_from(FLOOR_FLOWS).unwrap()),
+        workload,
     );
-    let (mut sent, mut seen) = (0_u32, 0);
-    while seen < 3 && sent < 400_000 {
-        let shape = Shape(bench.kernel.maps.control().unwrap().shape);
-        let host = 1 + sent / 50_000;
-        let port = u16::try_from(1 + sent % 50_000).unwrap();
-        let talk = Talk::new(&format!("198.51.100.{host}:1"), "203.0.113.5:80").sender_port(port);
-        bench
-            .kernel
-            .prober
-            .run_unmarked(&tcp(talk, Flags::Syn, &[]))
-            .unwrap();
-        sent += 1;
-        let now = Shape(bench.kernel.maps.control().unwrap().shape);
-        if now.lines() != shape.lines() || sent == 1 {
-            seen += 1;
-            println!(
-                "  from {sent:>7} flows on {:>4} MiB of it are in use",
-                now.lines() >> 14
-            );
-        }
+    rig.add(OURS, workload, Balancer::new(USUAL));
+    run(&mut rig, &workload, rounds);
+    let mut document = json!({});
+    for index in 0..rig.lanes.len() {
+        let it = &rig.lanes[index];
+        document[it.name] = lane(report, &rig, it, "tx");
     }
-    let counts = bench.kernel.maps.flow_counts().unwrap();
-    println!(
-        "  {} of {sent} remembered, {} forgotten, load {LOAD} a line at its capacity",
-        counts.added, counts.evicted
-    );
+    if let Some((name, aim)) = case.against {
+        let ours = over(&rig, rig.lane(OURS), "tx");
+        let other = over(&rig, rig.lane(name), "tx");
+        let what = format!("{OURS} / {name}");
+        document["ratio"] = ratio(report, &what, &ours, &other, aim);
+        document["against"] = json!(name);
+    }
+    if workload.flows == 0 {
+        document["remembered"] = remembered(report, rig.lane(OURS));
+    }
+    document
 }
 
-fn verifier() {
-    let bpffs = Bpffs::new();
-    let bench = Bench::pinned(&bpffs.pins());
+/// Whether every new flow is in the table.
+fn remembered(report: &mut Report, lane: &Lane) -> Value {
+    let balancer = lane.subject.balancer().unwrap();
+    let counts = balancer.bench.kernel.maps.flow_counts().unwrap();
+    let (asked, found) = lane.remembered().unwrap();
+    let sent = lane.sent;
+    report.say(format_args!(
+        "    {sent} new flows: {} remembered, {} had to give way, {} refused; {found} of {asked} \
+         found when looked up",
+        counts.added, counts.evicted, counts.refused
+    ));
+    let all = counts.added == u64::from(sent) && counts.evicted == 0 && found == asked;
+    report.say(format_args!(
+        "    every new flow remembered: {}",
+        if all { "met" } else { "MISSED" }
+    ));
+    json!({
+        "sent": sent, "added": counts.added, "evicted": counts.evicted,
+        "refused": counts.refused, "asked": asked, "found": found, "met": all,
+    })
+}
+
+fn pair(report: &mut Report, v6: Workload, v4: Workload) -> Value {
+    let mut rig = Rig::empty(Programs::load(1));
+    rig.add_tx("tx", v6);
+    rig.add(OURS, v6, Balancer::new(USUAL));
+    rig.add_tx(TX_V4, v4);
+    rig.add(OURS_V4, v4, Balancer::new(USUAL));
+    run(&mut rig, &v6, report.rounds(ROUNDS));
+    let mut document = json!({});
+    for index in 0..rig.lanes.len() {
+        let it = &rig.lanes[index];
+        let tx = if it.workload.is_v6 { "tx" } else { TX_V4 };
+        document[it.name] = lane(report, &rig, it, tx);
+    }
+    let ours = over(&rig, rig.lane(OURS), "tx");
+    let other = over(&rig, rig.lane(OURS_V4), TX_V4);
+    document["ratio"] = ratio(report, "IPv6 / IPv4", &ours, &other, PAIR_AIM);
+    document
+}
+
+/// What the table takes and touches.
+#[allow(clippy::cast_precision_loss, reason = "sizes of memory fit")]
+fn memory(report: &mut Report) -> Value {
+    let balancer = Balancer::new(USUAL);
+    let kernel = &balancer.bench.kernel;
+    let lines = u64::from(kernel.node.flow_lines);
+    let a_flow = (lines * 64) as f64 / f64::from(FLOWS);
+    let an_entry = size_of::<Chunk>() as f64 / CHUNK_ENTRIES as f64;
+    report.say(format_args!(
+        "flow table of {FLOWS} flows: {} MiB",
+        lines >> 14
+    ));
+    let mut document = json!({"flow_table_bytes": lines * 64});
+    for (name, what, bytes, most) in [
+        ("bytes_a_flow", "bytes a flow", a_flow, 16.0),
+        (
+            "bytes_an_entry",
+            "bytes an entry of a lookup table",
+            an_entry,
+            2.0,
+        ),
+    ] {
+        let aim = Aim::AtMost(most);
+        report.say(format_args!("  {what}: {bytes}   {}", aim.told(bytes)));
+        document[name] = aim.json(bytes);
+    }
+    let in_use = || Shape(kernel.maps.control().unwrap().shape).lines();
+    let (mut used, mut steps) = (0, Vec::new());
+    let mut rig = Rig::empty(Programs::load(1));
+    rig.programs.aim(&balancer.program);
+    for flows in (0..FLOWS).step_by(10_000) {
+        if in_use() != used {
+            used = in_use();
+            let mebibytes = used >> 14;
+            report.say(format_args!(
+                "  from {flows:>8} flows on {mebibytes:>4} MiB of it are in use"
+            ));
+            steps.push(json!({"flows": flows, "mib": mebibytes}));
+        }
+        rig.programs.feed(&V4_SYN_NEW.traffic(1, flows));
+        rig.programs.run(V4_SYN_NEW.frame_length(), 10_000, 1);
+    }
+    document["in_use"] = json!(steps);
+    document
+}
+
+fn verifier(report: &mut Report) -> Value {
+    let balancer = Balancer::empty(USUAL);
+    let mut document = json!({});
     for name in ["lb", "guard"] {
-        let program = bpf::open_pin(&bpffs.pins().program(name), 0).unwrap();
-        println!(
-            "{name}: {} instructions verified, of 1,000,000",
-            bpf::fact(&program, "verified_insns")
-        );
+        let program = bpf::open_pin(&balancer.bpffs.pins().program(name), 0).unwrap();
+        let walked = bpf::fact(&program, "verified_insns");
+        report.say(format_args!(
+            "{name}: {walked} instructions verified, of 1,000,000"
+        ));
+        document[name] = json!(walked);
     }
-    bench.kernel.guard.call(Op::Clock, 0, &[], &[]).unwrap();
+    document
 }
 
-fn main() {
-    speed();
-    memory();
-    verifier();
+fn main() -> ExitCode {
+    stay_on_one_cpu();
+    let mut report = Report::new();
+    report.say(format_args!(
+        "ns a packet by test run, a new packet each: median, least, median over tx; {} rounds",
+        report.rounds(ROUNDS)
+    ));
+    for it in &CASES {
+        let document = case(&mut report, it);
+        report.put(it.workload.name, document);
+    }
+    for (v6, v4) in PAIRS {
+        let document = pair(&mut report, v6, v4);
+        report.put(v6.name, document);
+    }
+    let document = memory(&mut report);
+    report.put("memory", document);
+    let document = verifier(&mut report);
+    report.put("verified_instructions", document);
+    report.finish()
 }

@@ -8,17 +8,22 @@ use object::read::elf::ElfFile64;
 use object::{Object as _, ObjectSymbol as _};
 
 use crate::command::workspace;
-use crate::recipe::{OBJECTS, Toolchain};
+use crate::recipe::{BENCH, OBJECTS, PRODUCT, Toolchain};
 use crate::stack;
 
 /// Builds and checks the objects.
 pub fn build() -> Result<()> {
     let workspace = workspace();
     let tools = Toolchain::read(&workspace).map_err(|sentence| anyhow!(sentence))?;
+    build_of(&tools, PRODUCT, &OBJECTS)?;
+    build_of(&tools, BENCH, &["bench"])
+}
+
+fn build_of(tools: &Toolchain, package: &str, objects: &[&str]) -> Result<()> {
     let directory = tools
-        .build(&workspace)
+        .build(&workspace(), package)
         .map_err(|sentence| anyhow!(sentence))?;
-    for name in OBJECTS {
+    for name in objects {
         let object = directory.join(name);
         let found = check(&object).with_context(|| object.display().to_string())?;
         println!("{}: {found}", object.display());

@@ -6,13 +6,16 @@ use anyhow::{Result, anyhow};
 
 use crate::command::{cargo_command, find, run, rustc, workspace};
 use crate::ebpf;
-use crate::recipe::Toolchain;
+use crate::recipe::{BENCH, PRODUCT, Toolchain};
 
 /// Formatting, clippy, what has to be true of the BPF objects and, where it is installed, cargo-deny;
 /// warnings are errors.
 pub fn lint() -> Result<()> {
     run(cargo_command("fmt").args(["--all", "--check"]))?;
-    run(cargo_command("fmt").args(["--check", "--manifest-path", "lb-ebpf/Cargo.toml"]))?;
+    for package in [PRODUCT, BENCH] {
+        let manifest = format!("{package}/Cargo.toml");
+        run(cargo_command("fmt").args(["--check", "--manifest-path", &manifest]))?;
+    }
     run(cargo_command("clippy").args(["--workspace", "--all-targets", "--", "-Dwarnings"]))?;
     run(cargo_command("fmt").args(["--check", "--manifest-path", "fuzz/Cargo.toml"]))?;
     let fuzz = [
@@ -44,10 +47,13 @@ fn clippy_ebpf() -> Result<()> {
         );
         return Ok(());
     }
-    let mut clippy = tools.cargo(&workspace(), "clippy");
-    // Which toolchain's clippy the proxy on the path runs.
-    if let Some(name) = env::var_os("RUSTUP_TOOLCHAIN") {
-        clippy.env("RUSTUP_TOOLCHAIN", name);
+    for package in [PRODUCT, BENCH] {
+        let mut clippy = tools.cargo(&workspace(), package, "clippy");
+        // Which toolchain's clippy the proxy on the path runs.
+        if let Some(name) = env::var_os("RUSTUP_TOOLCHAIN") {
+            clippy.env("RUSTUP_TOOLCHAIN", name);
+        }
+        run(clippy.args(["--", "-Dwarnings"]))?;
     }
-    run(clippy.args(["--", "-Dwarnings"]))
+    Ok(())
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod command;
 mod ebpf;
 mod fuzz;
@@ -46,8 +47,8 @@ enum Task {
     },
     /// Runs tests on Debian's own kernel (6.1 on Debian 12) in an emulated machine.
     VmTest(vm::Options),
-    /// Times the data path; figures of one run belong together.
-    Bench,
+    /// Measures packets, flows, trials and changes, and says which aims are met.
+    Bench(bench::Options),
     /// Runs the long tests (those marked `#[ignore]`): all, or those of `guard`, `evidence`; `soak fuzz` runs the
     /// fuzzers: `soak fuzz [--seconds N] [configuration|journal|guard]`.
     #[command(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -69,7 +70,7 @@ fn main() -> ExitCode {
         Task::Lint => setup::setup().and_then(|()| lint::lint()),
         Task::Test { .. } => setup::setup().and_then(|()| run::test(&rest())),
         Task::Demo { args } => setup::setup().and_then(|()| run::demo(&args)),
-        Task::Bench => setup::setup().and_then(|()| run::bench()),
+        Task::Bench(options) => setup::setup().and_then(|()| bench::bench(&options)),
         Task::VmTest(options) => setup::setup().and_then(|()| vm::test(&options)),
         Task::Soak { .. } => setup::setup().and_then(|()| match rest().split_first() {
             Some((first, rest)) if first == "fuzz" => fuzz::soak(rest),

@@ -1,5 +1,5 @@
-//! How the BPF objects are built: one recipe for `cargo xtask build-ebpf` and for the build script
-//! of `lb-userspace`, which includes this file by its path (hence: nothing but `std` in here).
+//! How the BPF objects are built: one recipe for `cargo xtask build-ebpf` and for build scripts, which
+//! include this file by its path, with `embed.rs` (hence: nothing but `std` in here).
 //!
 //! It is a cargo inside cargo, because the BPF target needs a CPU level, a linker and a `core` of
 //! its own, none of which cargo can give to one dependency of a host crate.
@@ -10,8 +10,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The binaries of `lb-ebpf` that are embedded.
+/// What ships, relative to the workspace.
+pub const PRODUCT: &str = "lb-ebpf";
+
+/// Its binaries, which are embedded.
 pub const OBJECTS: [&str; 3] = ["lb", "decap", "check"];
+
+/// The programs of the benchmarks, of one binary, `bench`.
+pub const BENCH: &str = "tests/ebpf";
 
 /// The file that `cargo xtask setup` writes, relative to the workspace.
 pub const TOOLCHAIN_FILE: &str = "target/tools/bpf-toolchain.env";
@@ -57,14 +63,14 @@ impl Toolchain {
         })
     }
 
-    /// A cargo command in `lb-ebpf` with this compiler, free of what the calling cargo has set.
-    pub fn cargo(&self, workspace: &Path, subcommand: &str) -> Command {
+    /// A cargo command in `package` with this compiler, free of what the calling cargo has set.
+    pub fn cargo(&self, workspace: &Path, package: &str, subcommand: &str) -> Command {
         let mut command = Command::new(&self.cargo);
         for (key, _) in env::vars_os().filter(|(key, _)| disturbs(key)) {
             command.env_remove(key);
         }
         command
-            .current_dir(workspace.join("lb-ebpf"))
+            .current_dir(workspace.join(package))
             .env("RUSTC", &self.rustc)
             .env("RUSTC_BOOTSTRAP", "1")
             .env("CARGO_ENCODED_RUSTFLAGS", self.rustflags().join("\x1f"))
@@ -90,23 +96,23 @@ impl Toolchain {
         ]
     }
 
-    /// Builds all objects.
+    /// Builds all objects of `package`.
     ///
     /// # Returns
     /// The directory that holds them.
     ///
     /// # Errors
     /// A sentence; the compiler's own messages have gone to stderr.
-    pub fn build(&self, workspace: &Path) -> Result<PathBuf, String> {
+    pub fn build(&self, workspace: &Path, package: &str) -> Result<PathBuf, String> {
         let status = self
-            .cargo(workspace, "build")
+            .cargo(workspace, package, "build")
             .status()
             .map_err(|error| format!("{}: {error}", self.cargo.display()))?;
         if status.success() {
             Ok(workspace.join("target/bpf/bpfel-unknown-none/release"))
         } else {
             Err(format!(
-                "lb-ebpf does not build ({status}): its messages are above"
+                "{package} does not build ({status}): its messages are above"
             ))
         }
     }

@@ -8,7 +8,8 @@ use anyhow::{Result, bail};
 use crate::command::{Root, cargo_command, host, output, run, workspace};
 use crate::tables::Tables;
 
-const END_TO_END: &str = "lb-tests";
+/// The package of the end-to-end tests and benchmarks.
+pub const END_TO_END: &str = "lb-tests";
 /// Has long tests that need neither root nor network namespaces.
 const UNITS: &str = "lb-userspace";
 
@@ -102,11 +103,6 @@ fn long_tests(
     Ok(true)
 }
 
-/// Every benchmark.
-pub fn bench() -> Result<()> {
-    run(as_root("bench")?.args(["--package", END_TO_END, "--benches"]))
-}
-
 /// The property tests of a change's states, with a million traces each.
 fn traces() -> Result<()> {
     println!("soak: 1,000,000 traces of a change's states");
@@ -117,7 +113,7 @@ fn traces() -> Result<()> {
 }
 
 /// A cargo command that builds as the caller and runs what it has built as root.
-fn as_root(subcommand: &str) -> Result<Command> {
+pub fn as_root(subcommand: &str) -> Result<Command> {
     let mut command = cargo_command(subcommand);
     match Root::find() {
         Root::Already => {}

@@ -60,6 +60,6 @@ fn write_toolchain(compiler: &Compiler, linker: &Path) -> Result<()> {
         return Ok(());
     }
     fs::write(&file, text).with_context(|| file.display().to_string())?;
-    println!("setup: BPF compiler {rustc}, linker {linker}");
+    eprintln!("setup: BPF compiler {rustc}, linker {linker}");
     Ok(())
 }

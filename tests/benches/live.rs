@@ -1,0 +1,216 @@
+//! Frames over veth: millions a second through the balancer and the floors, what is lost on the way, and
+//! what a judged trial costs a mix. `cargo xtask bench live`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a benchmark that cannot be set up has to stop"
+)]
+
+use std::process::ExitCode;
+
+use lb_common::breaker::Breaker;
+use lb_common::control::{SHARE_ALL, control_flag};
+use lb_common::guard::{Op, TrialPut};
+use lb_tests::measure::balancer::{Balancer, Size, USUAL, services};
+use lb_tests::measure::live::{Mix, Round, Street};
+use lb_tests::measure::programs::Programs;
+use lb_tests::measure::report::{Aim, Report, round};
+use lb_tests::measure::rig::Rig;
+use lb_tests::measure::shared::FLOWS as FLOOR_FLOWS;
+use lb_tests::measure::timing::{median, paired, stay_on_one_cpu};
+use lb_tests::measure::workload::{V4_ACK_64K, V4_UDP_64K, Workload};
+use serde_json::{Value, json};
+use zerocopy::IntoBytes as _;
+
+const ROUNDS: usize = 11;
+const PACKETS: u32 = 1_000_000;
+/// Packets/s as a multiple of what a table of flows in an LRU hash allows.
+const FASTER: f64 = 1.7;
+/// Traffic during a trial: flows that were there before it, and connections of four packets among
+/// them, one of which begins every so many packets. Their FIN makes room for the next to be followed,
+/// as otherwise only time would: at these rates most would find none, which costs less.
+const MIXES: [(&str, Option<Mix>); 3] = [
+    ("no new flows", None),
+    (
+        "one SYN in 100 packets",
+        Some(Mix {
+            every: 100,
+            more: 3,
+        }),
+    ),
+    (AIMED_AT, Some(Mix { every: 20, more: 3 })),
+];
+/// The mix that the aim is about: packets/s that a judged trial may cost, of 1.
+const AIMED_AT: &str = "one SYN in 20 packets";
+const TRIAL_COST: f64 = 0.05;
+/// A trial takes one new flow of ten, by a change of one backend's weight.
+const TRIAL_SHARE: u64 = 10;
+/// Time for a handshake.
+const HANDSHAKE_MS: u32 = 300;
+/// Longer than any run.
+const TRIAL_MS: u64 = 3_600_000;
+
+const OURS: &str = "lbguard";
+const TRIAL: &str = "lbguard, judged trial";
+
+/// Every lane round by round, none of the first.
+fn rounds(street: &mut Street, rounds: usize, mix: Option<Mix>) -> Vec<Vec<Round>> {
+    let lanes = street.rig.lanes.len();
+    let mut all = vec![Vec::new(); lanes];
+    for round in 0..=rounds {
+        for (index, of_lane) in all.iter_mut().enumerate() {
+            if street.rig.lanes[index].wrong.is_some() {
+                continue;
+            }
+            let done = street.round(index, PACKETS, mix);
+            if round != 0 {
+                of_lane.push(done);
+            }
+        }
+    }
+    all
+}
+
+fn mpps(rounds: &[Round]) -> Vec<f64> {
+    rounds.iter().map(|round| round.mpps).collect()
+}
+
+/// Says what the lanes have measured.
+fn tell(report: &mut Report, street: &Street, all: &[Vec<Round>]) -> Value {
+    let mut document = json!({});
+    for (lane, rounds) in street.rig.lanes.iter().zip(all) {
+        if let Some(wrong) = &lane.wrong {
+            report.no_figure(lane.name, wrong);
+            document[lane.name] = json!({"wrong": wrong.0});
+            continue;
+        }
+        let sent: u64 = rounds.iter().map(|round| round.sent).sum();
+        let arrived: u64 = rounds.iter().map(|round| round.arrived).sum();
+        let lost = sent.saturating_sub(arrived);
+        let middle = median(&mpps(rounds));
+        report.say(format_args!(
+            "  {:<24} {middle:>6.2} Mpps   {sent} sent, {arrived} arrived, {lost} lost",
+            lane.name
+        ));
+        document[lane.name] =
+            json!({"mpps": round(middle), "sent": sent, "arrived": arrived, "lost": lost});
+    }
+    document
+}
+
+fn of<'a>(street: &Street, all: &'a [Vec<Round>], name: &str) -> &'a [Round] {
+    let place = street.rig.lanes.iter().position(|lane| lane.name == name);
+    &all[place.unwrap()]
+}
+
+/// All programs on one workload.
+fn side_by_side(report: &mut Report, workload: Workload) -> Value {
+    let mut rig = Rig::floors(
+        Programs::load(u32::try_from(FLOOR_FLOWS).unwrap()),
+        workload,
+    );
+    rig.add(OURS, workload, Balancer::new(USUAL));
+    let mut street = Street::new(rig);
+    street.rig.fill();
+    let all = rounds(&mut street, report.rounds(ROUNDS), None);
+    report.say(format_args!("{}", workload.name));
+    let mut document = tell(report, &street, &all);
+    let (ours, stateful) = (of(&street, &all, OURS), of(&street, &all, "stateful"));
+    if !ours.is_empty() && !stateful.is_empty() {
+        let ratio = paired(&mpps(ours), &mpps(stateful), |a, b| a / b);
+        let aim = Aim::AtLeast(FASTER);
+        report.say(format_args!(
+            "    {OURS} / stateful: {ratio:.2}   {}",
+            aim.told(ratio)
+        ));
+        document["ratio"] = aim.json(ratio);
+    }
+    document
+}
+
+/// Puts a change of one backend's weight on trial, judged, with a share of new flows.
+fn put_on_trial(balancer: &Balancer, size: Size) {
+    let bench = &balancer.bench;
+    bench.stage(&bench.image(&services(size, 200))).unwrap();
+    let put = TrialPut {
+        breaker: Breaker::default(),
+        within_ms: HANDSHAKE_MS,
+        reserved: 0,
+    };
+    let share = u64::from(SHARE_ALL) / TRIAL_SHARE;
+    let args = [share, 0x5eed, TRIAL_MS, TRIAL_MS, 2];
+    let guard = &bench.kernel.guard;
+    guard
+        .call(Op::Trial, bench.active(), &args, put.as_bytes())
+        .unwrap();
+}
+
+/// How many new flows the trial has seen, and how many of them there was room to follow.
+fn followed(report: &Report, balancer: &Balancer) -> Value {
+    let kernel = &balancer.bench.kernel;
+    let vips = 0..u16::try_from(kernel.node.vips).unwrap();
+    let arms = vips.flat_map(|vip| kernel.maps.evidence(&kernel.node, vip).unwrap());
+    let (seen, no_room) = arms.fold((0, 0), |(seen, no_room), arm| {
+        (
+            seen + u64::from(arm.flows),
+            no_room + u64::from(arm.untracked),
+        )
+    });
+    report.say(format_args!(
+        "    {seen} new flows in the trial, for {no_room} of them no room to be followed"
+    ));
+    json!({"new_flows": seen, "no_room": no_room})
+}
+
+/// The same traffic with and without a trial.
+fn trial(report: &mut Report, what: &str, mix: Option<Mix>) -> Value {
+    let mut rig = Rig::empty(Programs::load(1));
+    rig.add(OURS, V4_ACK_64K, Balancer::new(USUAL));
+    rig.add(TRIAL, V4_ACK_64K, Balancer::new(USUAL));
+    let mut street = Street::new(rig);
+    street.rig.fill();
+    put_on_trial(street.rig.lane(TRIAL).subject.balancer().unwrap(), USUAL);
+    let all = rounds(&mut street, report.rounds(ROUNDS), mix);
+    report.say(format_args!(
+        "64 k flows, {what}; a trial of one new flow in {TRIAL_SHARE}"
+    ));
+    let mut document = tell(report, &street, &all);
+    let balancer = street.rig.lane(TRIAL).subject.balancer().unwrap();
+    let record = balancer.bench.record();
+    assert_ne!(
+        record.flags & control_flag::TRIAL,
+        0,
+        "the trial has ended meanwhile: {record:?}"
+    );
+    document["followed"] = followed(report, balancer);
+    let (with, without) = (of(&street, &all, TRIAL), of(&street, &all, OURS));
+    if !with.is_empty() && !without.is_empty() {
+        let cost = 1.0 - paired(&mpps(with), &mpps(without), |a, b| a / b);
+        let aim = (what == AIMED_AT).then_some(Aim::AtMost(TRIAL_COST));
+        let told = aim.map_or(String::new(), |aim| aim.told(cost));
+        report.say(format_args!(
+            "    fewer packets/s: {:.1} %   {told}",
+            cost * 100.0
+        ));
+        document["cost"] = aim.map_or(json!(round(cost)), |aim| aim.json(cost));
+    }
+    document
+}
+
+fn main() -> ExitCode {
+    stay_on_one_cpu();
+    let mut report = Report::new();
+    report.say(format_args!(
+        "frames over veth: one core makes, balances and counts; medians of {} rounds of {PACKETS}",
+        report.rounds(ROUNDS)
+    ));
+    let document = side_by_side(&mut report, V4_UDP_64K);
+    report.put(V4_UDP_64K.name, document);
+    let mut trials = json!({});
+    for (what, mix) in MIXES {
+        trials[what] = trial(&mut report, what, mix);
+    }
+    report.put("trial", trials);
+    report.finish()
+}

@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use lb_tests::services;
+use lb_userspace::kernel::pins::Pins;
 use lb_userspace::lab::{Host, Instance, Lab};
 use nix::sys::signal::Signal;
 
@@ -80,6 +81,24 @@ fn an_agent_killed_while_it_restores_is_followed_by_one_that_does() {
         assert_eq!(instance.status().unwrap()["kernel"]["frozen"], true);
         instance.stop_agent(Signal::SIGKILL).unwrap();
     }
+}
+
+#[test]
+fn a_start_that_was_cut_short_is_begun_anew() {
+    let (_lab, mut instance) = started();
+    instance.stop_agent(Signal::SIGKILL).unwrap();
+    // The guard is pinned last: whoever finds none finds what a start has left.
+    let pins = Pins::new(&instance.root().join("sys/fs/bpf/lbguard"));
+    std::fs::remove_file(pins.program("guard")).unwrap();
+    // On an interface already: somebody else has taken the guard away.
+    let (code, told) = instance.run(&["agent"]).unwrap();
+    assert_ne!(code, 0);
+    assert!(told.contains("`lbguard unload`"), "{told}");
+    for interface in pins.linked() {
+        std::fs::remove_file(pins.link(&interface)).unwrap();
+    }
+    instance.start_agent().unwrap();
+    assert_eq!(instance.active(), Some(1));
 }
 
 #[test]

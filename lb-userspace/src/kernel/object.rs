@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use aya::maps::Map;
 use aya::programs::Xdp;
@@ -61,11 +62,15 @@ impl Kernel {
         if let Some((path, found)) = pins.other_abi() {
             return Err(KernelError::OtherAbi { path, found });
         }
+        pins.clear_unfinished()?;
         let mut object = load(&node, None)?;
         freeze(&object)?;
-        pin(&mut object, pins)?;
-        let kernel = Self::assemble(&mut object, node)?;
-        kernel.started(limits)
+        pin_maps(&object, pins)?;
+        pin_program(&mut object, pins, "lb")?;
+        let kernel = Self::assemble(&mut object, node)?.started(limits)?;
+        // The guard last, and started: whoever finds it finds everything.
+        pin_program(&mut object, pins, "guard")?;
+        Ok(kernel)
     }
 
     /// Takes over what is pinned, as a new session. Programs of another version are replaced
@@ -279,25 +284,25 @@ pub(super) fn freeze(object: &Ebpf) -> Result<(), KernelError> {
     Ok(())
 }
 
-fn pin(object: &mut Ebpf, pins: &Pins) -> Result<(), KernelError> {
-    let failed = |what: &str, e: &dyn std::error::Error| {
-        KernelError::Load(format!(
-            "pin {what} under {}: {e}",
-            pins.directory().display()
-        ))
-    };
+fn pin_maps(object: &Ebpf, pins: &Pins) -> Result<(), KernelError> {
     for name in FROZEN.into_iter().chain([TIMER]) {
         let map = object.map(name).ok_or_else(|| KernelError::Map {
             name,
             why: "the object has none".to_owned(),
         })?;
-        map.pin(pins.map(name)).map_err(|e| failed(name, &e))?;
-    }
-    // The guard last: whoever finds it finds everything.
-    for name in PROGRAMS {
-        xdp(object, name)?
-            .pin(pins.program(name))
-            .map_err(|e| failed(name, &e))?;
+        let place = pins.map(name);
+        map.pin(&place).map_err(|e| not_pinned(&place, &e))?;
     }
     Ok(())
+}
+
+fn pin_program(object: &mut Ebpf, pins: &Pins, name: &str) -> Result<(), KernelError> {
+    let place = pins.program(name);
+    xdp(object, name)?
+        .pin(&place)
+        .map_err(|e| not_pinned(&place, &e))
+}
+
+fn not_pinned(place: &Path, error: &dyn std::error::Error) -> KernelError {
+    KernelError::Load(format!("pin {}: {}", place.display(), chain(error)))
 }

@@ -85,6 +85,23 @@ impl Pins {
             .map_err(|e| KernelError::io(format!("make {}", self.directory.display()), e))
     }
 
+    /// Removes what a start that was cut short has left. The guard is pinned last and nothing is
+    /// attached before, so links without a guard are no such leftovers.
+    pub(super) fn clear_unfinished(&self) -> Result<(), KernelError> {
+        if self.exist() {
+            return Ok(());
+        }
+        if let Some(interface) = self.linked().first() {
+            return Err(KernelError::Mismatch(format!(
+                "{} is there, and no guard beside it; take the balancer off its interfaces \
+                 (`lbguard unload`) and start the agent again",
+                self.link(interface).display()
+            )));
+        }
+        self.remove()?;
+        self.prepare()
+    }
+
     /// Removes every pin, and the directory.
     pub fn remove(&self) -> Result<(), KernelError> {
         let failed = |e| KernelError::io(format!("remove {}", self.directory.display()), e);

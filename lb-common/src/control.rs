@@ -57,7 +57,7 @@ pub struct Control {
 }
 
 /// What a packet of no trial has to know of the current record, in one word: published after it, in
-/// one store. A packet goes by this word or by the record, never by both.
+/// one store. A packet goes by this word or by the record; by both only where they agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Brief(pub u64);
 

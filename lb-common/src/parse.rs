@@ -32,7 +32,7 @@ pub fn parse<F: Frame + ?Sized>(frame: &F, packet: &mut Packet) -> Result<Kind, 
         _ => return Err(Skip::NotIp),
     };
     let end = offset + usize::from(packet.ip_length);
-    if end > frame.length() {
+    if !frame.holds(end) {
         return Err(Skip::Runt);
     }
     let frame = &Within { frame, end };
@@ -174,7 +174,7 @@ fn ipv6_extensions<F: Frame + ?Sized>(frame: &F, packet: &mut Packet) -> Result<
     if is_skipped_extension(protocol) {
         return Err(Skip::Extensions);
     }
-    if offset > frame.length() {
+    if !frame.holds(offset) {
         return Err(Skip::Runt);
     }
     packet.flow.protocol = protocol;

@@ -88,7 +88,7 @@ pub mod vip_kind {
 
 /// One place of a slot's VIP table: all that choosing a backend needs, in one cache line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
+#[repr(C, align(8))]
 pub struct VipEntry {
     /// Address.
     pub address: Address,
@@ -162,6 +162,22 @@ impl VipEntry {
     #[inline(always)]
     pub const fn is_plain(&self) -> bool {
         (self.flags | self.formerly | self.idle) == 0
+    }
+
+    /// Whether this is a plain VIP with exactly this key: the same as comparing field by field, in a
+    /// third of the instructions.
+    #[inline(always)]
+    pub fn is_plain_vip(&self, address: &Address, port: u16, protocol: u8) -> bool {
+        const MODES: u32 = u32::from_ne_bytes([0, 0xff, 0xff, 0xff]);
+        let words: [u64; 8] = zerocopy::transmute!(*self);
+        let [key, _numbers]: [u32; 2] = zerocopy::transmute!(words[2]);
+        let [_sealed, modes]: [u32; 2] = zerocopy::transmute!(words[5]);
+        let wanted: [u64; 2] = zerocopy::transmute!(address.words());
+        let [low, high] = port.to_ne_bytes();
+        words[0] == wanted[0]
+            && words[1] == wanted[1]
+            && key == u32::from_ne_bytes([low, high, protocol, vip_kind::VIP])
+            && modes & MODES == 0
     }
 
     /// Whether it has a flag.
@@ -435,6 +451,10 @@ pub struct Node {
 const _: () = assert!(size_of::<Node>() == 88);
 const _: () = assert!(size_of::<SlotHeader>() == 120);
 const _: () = assert!(size_of::<VipEntry>() == 64);
+const _: () = assert!(core::mem::offset_of!(VipEntry, port) == 16);
+const _: () = assert!(core::mem::offset_of!(VipEntry, kind) == 19);
+const _: () = assert!(core::mem::offset_of!(VipEntry, forward) == 44);
+const _: () = assert!(core::mem::offset_of!(VipEntry, idle) == 47);
 const _: () = assert!(size_of::<PoolEntry>() == 64);
 const _: () = assert!(size_of::<Member>() == 64);
 const _: () = assert!(size_of::<TableHeader>() == 32);

@@ -62,6 +62,12 @@ pub trait Frame {
 
     /// Bytes of the whole frame.
     fn length(&self) -> usize;
+
+    /// Whether the frame has as many bytes, which may be cheaper to say than how many it has.
+    #[inline(always)]
+    fn holds(&self, bytes: usize) -> bool {
+        bytes <= self.length()
+    }
 }
 
 impl Frame for [u8] {

@@ -3,7 +3,7 @@
 //!
 //! It decides nothing otherwise than the long way ([`crate::forward`]) would. What it cannot settle
 //! at a glance it leaves to that, untouched and uncounted: fragments, options, ICMP, VIPs with flags
-//! or without a port, flows of a trial, backends that are down, packets that do not fit.
+//! or without a port, SYNs of a trial, backends that are down, packets that do not fit.
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::programs::XdpContext;
@@ -15,30 +15,20 @@ use lb_common::flow::Birth;
 use lb_common::flow_table::Shape;
 use lb_common::hash;
 use lb_common::packet::FlowKey;
-use lb_common::slot::{
-    Member, NextHop, VipEntry, forward_mode, member_state, next_hop_flag, vip_kind,
-};
+use lb_common::slot::{Member, NextHop, VipEntry, forward_mode, member_state, next_hop_flag};
 use lb_common::wire::{
     ETHERNET_LEN, Ethernet, Frame, IPV6_LEN, Ipv4, Ipv6, TcpStart, ether_type, ip_proto, tcp_flags,
 };
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::{IntoBytes, Unaligned};
 
 use crate::control::jiffies;
 use crate::maps::{CONTROL, FLEET_KEY, MEMBERS, NEXT_HOPS, TAG_KEY};
-use crate::packet::{XdpFrame, write};
+use crate::packet::{XdpFrame, write, write_headers};
+use crate::tracks::{self, Decided};
 use crate::{backends, count, flows, maps, rewrite, vips};
 
 /// No verdict: the long way decides.
 pub const LONG: u32 = xdp_action::XDP_ABORTED;
-
-/// The headers of a packet without IP options, up to TCP's flags.
-#[derive(Clone, Copy, FromBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-struct Headers<T> {
-    ethernet: Ethernet,
-    ip: T,
-    transport: TcpStart,
-}
 
 /// What is known of a packet.
 struct Plain {
@@ -61,31 +51,27 @@ pub extern "C" fn short_way(ctx: *mut xdp_md) -> u32 {
 #[inline(always)]
 fn run(ctx: &XdpContext) -> u32 {
     let frame = XdpFrame::new(ctx);
-    let Some(ethernet) = frame.read::<Ethernet>(0) else {
+    let Some((ethernet, ip, transport)) = frame.read_headers::<Ethernet, Ipv4, TcpStart>() else {
         return LONG;
     };
     match ethernet.ether_type.get() {
-        ether_type::IPV4 => v4(ctx, &frame),
+        ether_type::IPV4 => v4(ctx, &frame, &ip, &transport),
         ether_type::IPV6 => v6(ctx, &frame),
         _ => LONG,
     }
 }
 
 #[inline(always)]
-fn v4(ctx: &XdpContext, frame: &XdpFrame) -> u32 {
-    let Some(headers) = frame.read::<Headers<Ipv4>>(0) else {
-        return LONG;
-    };
-    let ip = &headers.ip;
+fn v4(ctx: &XdpContext, frame: &XdpFrame, ip: &Ipv4, transport: &TcpStart) -> u32 {
     let length = ip.total_length.get();
     let fragment = ip.fragment.get();
     let whole = fragment & (Ipv4::MORE_FRAGMENTS | Ipv4::OFFSET_MASK) == 0
         && usize::from(length) >= size_of::<Ipv4>() + size_of::<TcpStart>()
-        && ETHERNET_LEN + usize::from(length) <= frame.length();
+        && frame.holds(ETHERNET_LEN + usize::from(length));
     if ip.version_ihl != 0x45 || !whole {
         return LONG;
     }
-    let Some(begins) = begins(ip.protocol, &headers.transport) else {
+    let Some(begins) = begins(ip.protocol, transport) else {
         return LONG;
     };
     forward(
@@ -95,7 +81,7 @@ fn v4(ctx: &XdpContext, frame: &XdpFrame) -> u32 {
                 Address::v4(ip.source),
                 Address::v4(ip.destination),
                 ip.protocol,
-                &headers.transport,
+                transport,
             ),
             inner: Inner {
                 length,
@@ -111,18 +97,17 @@ fn v4(ctx: &XdpContext, frame: &XdpFrame) -> u32 {
 
 #[inline(always)]
 fn v6(ctx: &XdpContext, frame: &XdpFrame) -> u32 {
-    let Some(headers) = frame.read::<Headers<Ipv6>>(0) else {
+    let Some((_, ip, transport)) = frame.read_headers::<Ethernet, Ipv6, TcpStart>() else {
         return LONG;
     };
-    let ip = &headers.ip;
     let payload = ip.payload_length.get();
     let whole = usize::from(payload) >= size_of::<TcpStart>()
         && payload <= u16::MAX - IPV6_LEN as u16
-        && ETHERNET_LEN + IPV6_LEN + usize::from(payload) <= frame.length();
+        && frame.holds(ETHERNET_LEN + IPV6_LEN + usize::from(payload));
     if ip.version_class_flow.get() >> 28 != 6 || !whole {
         return LONG;
     }
-    let Some(begins) = begins(ip.next_header, &headers.transport) else {
+    let Some(begins) = begins(ip.next_header, &transport) else {
         return LONG;
     };
     let destination = Address::v6(ip.destination);
@@ -137,7 +122,7 @@ fn v6(ctx: &XdpContext, frame: &XdpFrame) -> u32 {
                 Address::v6(ip.source),
                 destination,
                 ip.next_header,
-                &headers.transport,
+                &transport,
             ),
             inner: Inner {
                 length: payload + IPV6_LEN as u16,
@@ -205,21 +190,24 @@ fn forward(ctx: &XdpContext, packet: &Plain) -> u32 {
     };
     let flow = &packet.flow;
     let active = now.brief.active();
-    if !vips::may_have(active, &flow.destination) {
+    let key = TAG_KEY.load();
+    let address = hash::address(key, &flow.destination);
+    if !vips::may_have_hashed(active, address) {
         if now.brief.on_trial() {
             return LONG;
         }
         count::reason(active, Reason::NotVip);
         return xdp_action::XDP_PASS;
     }
-    let hash = hash::flow(TAG_KEY.load(), flow);
+    let hash = hash::flow(key, flow);
     // Asked for early: that memory is the slowest to answer.
     let Some((line, mut known)) = flows::glance(hash, now.shape) else {
         return LONG;
     };
-    let Some(vip) = vip(active, flow) else {
+    let Some(mut vip) = vip(active, flow, address) else {
         return LONG;
     };
+    let (mut slot, mut decided) = (active, Decided(0));
     let id = if packet.begins {
         if now.brief.examines(hash) {
             return LONG;
@@ -231,16 +219,31 @@ fn forward(ctx: &XdpContext, packet: &Plain) -> u32 {
             known = flows::find(hash);
         }
         if !now.brief.settles(known.birth()) {
-            return LONG;
+            decided = Decided(tracks::decided(known.birth().0, active));
+            let Some(decides) = decided.slot() else {
+                return LONG;
+            };
+            if decides != active {
+                let Some(there) = self::vip(decides, flow, address) else {
+                    return LONG;
+                };
+                (slot, vip) = (decides, there);
+            }
         }
         known.member()
     };
     let Some(member) = MEMBERS.get(id) else {
         return LONG;
     };
-    if id == 0 || !takes(member, active, vip) {
+    if id == 0 || !takes(member, slot, vip) {
         return LONG;
     }
+    // Read before the packet is rewritten, noted when it is sure to be sent.
+    let segment = if decided.is_followed() {
+        segment(ctx, packet)
+    } else {
+        None
+    };
     let interface = send(ctx, packet, vip, member, hash);
     if interface == NOT_SENT {
         return LONG;
@@ -251,7 +254,10 @@ fn forward(ctx: &XdpContext, packet: &Plain) -> u32 {
         flows::touch(hash, known, now.age);
         false
     };
-    note(active, packet, vip, id, remembered);
+    if let Some((numbers, shape)) = segment {
+        tracks::follow_segment(hash, numbers, shape, decided.0);
+    }
+    note(slot, packet, vip, id, remembered);
     if interface == 0 {
         xdp_action::XDP_TX
     } else {
@@ -259,16 +265,28 @@ fn forward(ctx: &XdpContext, packet: &Plain) -> u32 {
     }
 }
 
-/// The VIP of a flow, if it is where it is looked for first and has no flags.
+/// What a packet says about its flow; `None` if it is no TCP.
 #[inline(always)]
-fn vip(slot: u32, flow: &FlowKey) -> Option<&'static VipEntry> {
-    let to = &flow.destination;
-    let entry = maps::vip(slot, vips::place(to, flow.destination_port, flow.protocol))?;
-    let same = entry.kind == vip_kind::VIP
-        && entry.is_plain()
-        && entry.port == flow.destination_port
-        && entry.protocol == flow.protocol
-        && entry.address == *to;
+fn segment(ctx: &XdpContext, packet: &Plain) -> Option<(u64, u64)> {
+    if packet.flow.protocol != ip_proto::TCP {
+        return None;
+    }
+    let ip = if packet.inner.is_v4 {
+        size_of::<Ipv4>()
+    } else {
+        IPV6_LEN
+    };
+    let tcp: TcpStart = XdpFrame::new(ctx).read(ETHERNET_LEN + ip)?;
+    Some(tracks::told(&tcp, packet.inner.length, ip as u16))
+}
+
+/// The VIP of a flow, if it is where it is looked for first and has no flags; `address` is the hash of
+/// the flow's destination.
+#[inline(always)]
+fn vip(slot: u32, flow: &FlowKey, address: u64) -> Option<&'static VipEntry> {
+    let place = hash::of_port(address, flow.destination_port, flow.protocol);
+    let entry = maps::vip(slot, place as u32)?;
+    let same = entry.is_plain_vip(&flow.destination, flow.destination_port, flow.protocol);
     same.then_some(entry)
 }
 
@@ -309,27 +327,19 @@ fn send(ctx: &XdpContext, packet: &Plain, vip: &VipEntry, member: &Member, hash:
     let written = if !tunnelled {
         member.forward == forward_mode::L2 && write(ctx, 0, ethernet)
     } else if to_v4 {
-        let ip = encap::outer_v4(inner, to, &rewrite::sources(), hash);
-        put(ctx, Front { ethernet, ip })
+        let ip = encap::outer_v4(inner, to, &rewrite::sources_v4(), hash);
+        put(ctx, ethernet, ip)
     } else {
-        let ip = encap::outer_v6(inner, to, &rewrite::sources(), hash);
-        put(ctx, Front { ethernet, ip })
+        let ip = encap::outer_v6(inner, to, &rewrite::sources_v6(), hash);
+        put(ctx, ethernet, ip)
     };
     if written { interface } else { NOT_SENT }
 }
 
-/// Link and outer header of a packet.
-#[derive(Clone, Copy, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-struct Front<T: Unaligned> {
-    ethernet: Ethernet,
-    ip: T,
-}
-
 /// Makes room for an outer header, and writes it and the link header.
 #[inline(always)]
-fn put<T: IntoBytes + Immutable + Unaligned + Copy>(ctx: &XdpContext, front: Front<T>) -> bool {
-    rewrite::move_head(ctx, -(size_of::<T>() as i32)) && write(ctx, 0, front)
+fn put<T: IntoBytes + Unaligned + Copy>(ctx: &XdpContext, link: Ethernet, ip: T) -> bool {
+    rewrite::move_head(ctx, -(size_of::<T>() as i32)) && write_headers(ctx, link, ip)
 }
 
 #[inline(always)]

@@ -7,6 +7,7 @@
 
 use core::mem::MaybeUninit;
 
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::bpf_xdp_get_buff_len;
 use aya_ebpf::programs::XdpContext;
 use lb_common::wire::Frame;
@@ -43,7 +44,7 @@ pub fn meta(ctx: &XdpContext) -> usize {
 pub struct XdpFrame {
     start: usize,
     end: usize,
-    length: usize,
+    ctx: *mut xdp_md,
 }
 
 impl XdpFrame {
@@ -53,10 +54,33 @@ impl XdpFrame {
         Self {
             start: start(ctx),
             end: end(ctx),
-            // Jumbo frames go on in fragments.
-            // SAFETY: the context is the program's own.
-            length: unsafe { bpf_xdp_get_buff_len(ctx.ctx) } as usize,
+            ctx: ctx.ctx,
         }
+    }
+}
+
+impl XdpFrame {
+    /// Copies three headers that follow each other from the packet's first byte on: one look at its
+    /// end, and words that lie as the headers' fields do.
+    #[inline(always)]
+    pub fn read_headers<A, B, C>(&self) -> Option<(A, B, C)>
+    where
+        A: FromBytes + Unaligned + Copy,
+        B: FromBytes + Unaligned + Copy,
+        C: FromBytes + Unaligned + Copy,
+    {
+        let (second, third) = (size_of::<A>(), size_of::<A>() + size_of::<B>());
+        if self.start + third + size_of::<C>() > self.end {
+            return None;
+        }
+        // SAFETY: all three lie before the end of the packet, and any bytes are of their types.
+        Some(unsafe {
+            (
+                load(self.start),
+                load(self.start + second),
+                load(self.start + third),
+            )
+        })
     }
 }
 
@@ -72,7 +96,15 @@ impl Frame for XdpFrame {
 
     #[inline(always)]
     fn length(&self) -> usize {
-        self.length
+        // Jumbo frames go on in fragments.
+        // SAFETY: the context is the program's own.
+        unsafe { bpf_xdp_get_buff_len(self.ctx) as usize }
+    }
+
+    #[inline(always)]
+    fn holds(&self, bytes: usize) -> bool {
+        // All frames but jumbo ones are linear: that is a comparison, where the length is a call.
+        self.start + bytes <= self.end || bytes <= self.length()
     }
 }
 
@@ -155,5 +187,24 @@ pub fn write<T: IntoBytes + Unaligned + Copy>(ctx: &XdpContext, offset: usize, v
     }
     // SAFETY: the whole T lies before the end of the packet.
     unsafe { store(start + offset, value) };
+    true
+}
+
+/// Writes two headers at the packet's first byte; false if it ends before.
+#[inline(always)]
+pub fn write_headers<A, B>(ctx: &XdpContext, first: A, second: B) -> bool
+where
+    A: IntoBytes + Unaligned + Copy,
+    B: IntoBytes + Unaligned + Copy,
+{
+    let start = start(ctx);
+    if start + size_of::<A>() + size_of::<B>() > end(ctx) {
+        return false;
+    }
+    // SAFETY: both lie before the end of the packet.
+    unsafe {
+        store(start, first);
+        store(start + size_of::<A>(), second);
+    }
     true
 }

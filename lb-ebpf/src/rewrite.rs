@@ -147,9 +147,31 @@ pub fn inner(packet: &Packet) -> Inner {
 /// Outer sources, as loaded.
 #[inline(always)]
 pub fn sources() -> Sources {
+    let (v4, v6) = (sources_v4(), sources_v6());
+    Sources {
+        v4: v4.v4,
+        v4_mask: v4.v4_mask,
+        ..v6
+    }
+}
+
+/// [`sources`] of an IPv4 tunnel.
+#[inline(always)]
+pub fn sources_v4() -> Sources {
     Sources {
         v4: SOURCE_V4.load(),
         v4_mask: SOURCE_V4_MASK.load(),
+        v6: [0; 4],
+        v6_mask: 0,
+    }
+}
+
+/// [`sources`] of an IPv6 tunnel.
+#[inline(always)]
+pub fn sources_v6() -> Sources {
+    Sources {
+        v4: 0,
+        v4_mask: 0,
         v6: SOURCE_V6.load(),
         v6_mask: SOURCE_V6_MASK.load(),
     }
@@ -189,12 +211,12 @@ pub fn move_head(ctx: &XdpContext, bytes: i32) -> bool {
 
 #[inline(always)]
 fn encap_v4(ctx: &XdpContext, packet: &Packet, member: &Member, hop: &NextHop, hash: u64) -> bool {
-    let ip: Ipv4 = encap::outer_v4(&inner(packet), member.address, &sources(), hash);
+    let ip: Ipv4 = encap::outer_v4(&inner(packet), member.address, &sources_v4(), hash);
     put_front(ctx, packet, hop, ether_type::IPV4, ip)
 }
 
 #[inline(always)]
 fn encap_v6(ctx: &XdpContext, packet: &Packet, member: &Member, hop: &NextHop, hash: u64) -> bool {
-    let ip: Ipv6 = encap::outer_v6(&inner(packet), member.address, &sources(), hash);
+    let ip: Ipv6 = encap::outer_v6(&inner(packet), member.address, &sources_v6(), hash);
     put_front(ctx, packet, hop, ether_type::IPV6, ip)
 }

@@ -7,18 +7,29 @@ use lb_common::slot::{FILTER_WORDS, VIP_PROBES, VipEntry, vip_kind};
 
 use crate::maps::{FILTERS, TAG_KEY, VIP_PLACES, vip};
 
+/// The word of a slot's address filter and the bit in it that belong to an address with this hash.
+#[inline(always)]
+const fn filter_place_of(slot: u32, hash: u64) -> (u32, u64) {
+    let word = (hash >> 6) as u32 & (FILTER_WORDS - 1);
+    (slot * FILTER_WORDS + word, 1 << (hash & 63))
+}
+
 /// The word of a slot's address filter and the bit in it that belong to an address.
 #[inline(always)]
 pub fn filter_place(slot: u32, address: &Address) -> (u32, u64) {
-    let hash = hash::address(TAG_KEY.load(), address);
-    let word = (hash >> 6) as u32 & (FILTER_WORDS - 1);
-    (slot * FILTER_WORDS + word, 1 << (hash & 63))
+    filter_place_of(slot, hash::address(TAG_KEY.load(), address))
 }
 
 /// False if no VIP of the slot has this address; true mostly if one has.
 #[inline(always)]
 pub fn may_have(slot: u32, address: &Address) -> bool {
-    let (word, bit) = filter_place(slot, address);
+    may_have_hashed(slot, hash::address(TAG_KEY.load(), address))
+}
+
+/// [`may_have`], by the address's hash.
+#[inline(always)]
+pub fn may_have_hashed(slot: u32, hash: u64) -> bool {
+    let (word, bit) = filter_place_of(slot, hash);
     FILTERS.get(word).is_some_and(|bits| bits & bit != 0)
 }
 

@@ -147,7 +147,7 @@ pub fn run(ctx: &XdpContext) -> u32 {
 #[inline(always)]
 fn obey(ctx: &XdpContext, detail: &mut Detail) -> Outcome {
     let [magic, op]: [[u8; 4]; 2] = XdpFrame::new(ctx).read(0).ok_or(Refusal::Malformed)?;
-    let whole = XdpFrame::new(ctx).length() >= COMMAND_LEN;
+    let whole = XdpFrame::new(ctx).holds(COMMAND_LEN);
     if u32::from_ne_bytes(magic) != MAGIC || !whole {
         return Err(Refusal::Malformed);
     }

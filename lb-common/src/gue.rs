@@ -23,6 +23,9 @@ pub fn may_be_error(packet: &Packet) -> bool {
         && packet.flow.source_port == PORT.to_be()
 }
 
+/// The sum of a packet that is too long to be summed: no other sum has more than 32 bits.
+pub const NO_SUM: u64 = u64::MAX;
+
 /// What is known of the sum of an IP packet without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sum {
@@ -91,7 +94,8 @@ fn has_checksum<F: Frame + ?Sized>(frame: &F, packet: &Packet, protocol: u8) -> 
 }
 
 /// The UDP header before an IP packet of `length` bytes; `inner` is its sum, `addresses` that of the
-/// outer source and destination. The source port carries entropy, for receivers that spread by it.
+/// outer source and destination. With [`NO_SUM`] it has no checksum (RFC 768, and for tunnels over IPv6 RFC
+/// 6935): a wrong one would be dropped where it arrives. The source port carries entropy, for receivers that spread by it.
 #[inline(always)]
 pub fn header(length: u16, inner: u64, addresses: u64, entropy: u64) -> Udp {
     // The dynamic ports of RFC 6335.
@@ -99,12 +103,14 @@ pub fn header(length: u16, inner: u64, addresses: u64, entropy: u64) -> Udp {
     let destination = PORT.to_be_bytes();
     let length = length.wrapping_add(UDP_LEN as u16);
     let [high, low] = length.to_be_bytes();
+    let known = inner != NO_SUM;
     let sum = addresses
         + checksum::quad(0, ip_proto::UDP, high, low)
         + checksum::quad(source[0], source[1], destination[0], destination[1])
         + checksum::quad(high, low, 0, 0)
-        + inner;
+        + if known { inner } else { 0 };
     let checksum = match checksum::fold(sum) {
+        _ if !known => 0,
         // 0 means none (RFC 768).
         0 => 0xffff,
         sum => sum,

@@ -17,7 +17,7 @@ use crate::rewrite::{inner, put_front, sources};
 
 /// Bytes that are summed at a time: the most that one helper call takes on older kernels.
 pub const PIECE: usize = 512;
-/// Pieces of the longest packet that an interface's MTU allows here: 9,216 bytes.
+/// Pieces of the longest packet that is summed: 9,216 bytes, which is what jumbo frames have.
 const PIECES: usize = 18;
 
 /// Outer headers.
@@ -93,7 +93,7 @@ fn encap_v6(
     put_front(ctx, packet, hop, ether_type::IPV6, Outer { ip, udp })
 }
 
-/// Sum over `length` bytes from `offset`, wherever they lie.
+/// Sum over `length` bytes from `offset`, wherever they lie; [`gue::NO_SUM`] if they are too many.
 ///
 /// A global function, so that the verifier checks it once. Datagrams without a checksum come here,
 /// and packets with IPv6 extension headers.
@@ -101,8 +101,11 @@ fn encap_v6(
 #[unsafe(no_mangle)]
 pub extern "C" fn sum_of(ctx: *mut xdp_md, offset: u32, length: u32) -> u64 {
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
-        return 0;
+        return gue::NO_SUM;
     };
+    if length > (PIECES * PIECE) as u32 {
+        return gue::NO_SUM;
+    }
     let mut sum = 0;
     for piece in 0..PIECES as u32 {
         let done = piece * PIECE as u32;
@@ -126,7 +129,7 @@ pub extern "C" fn sum_of(ctx: *mut xdp_md, offset: u32, length: u32) -> u64 {
         // SAFETY: PIECE bytes of a map element, and not more of the packet than fit.
         let loaded = unsafe { bpf_xdp_load_bytes(ctx, offset + done, scratch.cast(), part) };
         if loaded != 0 {
-            return 0;
+            return gue::NO_SUM;
         }
         // SAFETY: PIECE bytes of a map element.
         sum = unsafe {

@@ -7,7 +7,9 @@ use lb_tests::expect::{self, key};
 use lb_tests::packets::{Flags, Ip, Talk, icmp_raw, inner, tcp, tcp_with, too_big, udp};
 use lb_tests::rows::{Out, Row, run};
 use lb_userspace::change::golden;
+use lb_userspace::kernel::probe::Action;
 
+use crate::links::{hop, tagged};
 use crate::world::{addr, probe, services, to, trial};
 
 const V4: &str = "10.0.2.1";
@@ -81,6 +83,97 @@ fn gue_packets_are_as_an_independent_library_builds_them() {
         }
     }
     run(&bench, &image, &rows);
+}
+
+/// VIP, backend, protocol, and a packet to the VIP with this much in it: with a checksum of its own, without
+/// one, and with headers behind which none is looked for.
+fn full(length: usize) -> Vec<(Talk, &'static str, u8, Vec<u8>)> {
+    let data: Vec<u8> = (1..=255).cycle().take(length).collect();
+    let extensions = Ip {
+        extensions: vec![(60, vec![0; 6])],
+        ..Ip::default()
+    };
+    let mut all = Vec::new();
+    for (vip, backend) in [
+        ("203.0.113.2:80", V4),
+        ("203.0.113.3:80", V6),
+        ("[2001:db8::2]:80", V6),
+    ] {
+        let (talk, asks) = (to(vip), to(vip).receiver_port(53));
+        all.push((talk, backend, 6, tcp(talk, Flags::Ack, &data)));
+        all.push((asks, backend, 17, udp(asks, &data)));
+        all.push((asks, backend, 17, without_checksum(asks, &data)));
+        if talk.to.is_ipv6() {
+            let frame = tcp_with(&extensions, talk, Flags::Ack, &data);
+            all.push((talk, backend, 6, frame));
+        }
+    }
+    all
+}
+
+/// 9,000 bytes do not lie in one piece, and a checksum over them is summed in many.
+#[test]
+fn jumbo_frames_have_the_right_checksum() {
+    let bench = Bench::new();
+    bench.commit(&world());
+    hop(&bench, 0, 9_300);
+    for length in [8_000, 8_900, 8_901, 8_959, 9_100] {
+        for (talk, backend, protocol, frame) in full(length) {
+            let (verdict, out) = bench.kernel.prober.run_unmarked(&frame).unwrap();
+            assert_eq!(verdict, Action::Tx, "{talk:?} {protocol} {length}");
+            let key = key(talk, protocol);
+            let expected = expect::gue(&bench.kernel.node, &frame, &key, addr(backend));
+            assert!(out == expected, "{talk:?} {protocol} {length}");
+        }
+    }
+}
+
+/// What is too long to be summed is sent without a checksum, which tunnels may do (RFC 768, RFC 6935): a
+/// wrong one would be dropped where it arrives.
+#[test]
+fn packets_too_long_to_be_summed_have_no_checksum_rather_than_a_wrong_one() {
+    let bench = Bench::new();
+    bench.commit(&world());
+    hop(&bench, 0, 20_000);
+    let mut without = 0;
+    for length in [9_217, 12_000, 16_000] {
+        for (talk, backend, protocol, frame) in full(length) {
+            let (verdict, out) = bench.kernel.prober.run_unmarked(&frame).unwrap();
+            assert_eq!(verdict, Action::Tx, "{talk:?} {protocol} {length}");
+            let key = key(talk, protocol);
+            let mut expected = expect::gue(&bench.kernel.node, &frame, &key, addr(backend));
+            let at = if backend == V4 { 40 } else { 60 };
+            if out[at..at + 2] == [0, 0] {
+                without += 1;
+                expected[at..at + 2].fill(0);
+            }
+            assert!(out == expected, "{talk:?} {protocol} {length}");
+        }
+    }
+    // Datagrams without a checksum, and what has extension headers.
+    assert_eq!(without, 3 * 4);
+}
+
+/// A next hop in a VLAN, and tags that packets came with.
+#[test]
+fn a_next_hop_in_a_vlan_has_gue_packets_tagged() {
+    let bench = Bench::new();
+    bench.commit(&world());
+    let (old, new) = ([0x81, 0, 0x20, 5], [0x81, 0, 0, 100]);
+    for length in [10, 1_300] {
+        for (talk, backend, protocol, frame) in full(length) {
+            let key = key(talk, protocol);
+            let plain = expect::gue(&bench.kernel.node, &frame, &key, addr(backend));
+            for (vlan, wanted) in [(0, plain.clone()), (100, tagged(&plain, &new))] {
+                hop(&bench, vlan, 1500);
+                for came in [frame.clone(), tagged(&frame, &old)] {
+                    let (verdict, out) = bench.kernel.prober.run_unmarked(&came).unwrap();
+                    assert_eq!(verdict, Action::Tx, "{talk:?} {protocol} {length}");
+                    assert!(out == wanted, "{talk:?} {protocol} {length} to VLAN {vlan}");
+                }
+            }
+        }
+    }
 }
 
 /// ICMP has no pseudo-header in IPv4: another balancer took one off all the same.

@@ -27,7 +27,7 @@ fn loaded() -> Bench {
 }
 
 /// The only next hop of the bench.
-fn hop(bench: &Bench, vlan: u16, mtu: u16) {
+pub fn hop(bench: &Bench, vlan: u16, mtu: u16) {
     let hop = NextHop {
         destination: HOP,
         source: OWN,
@@ -43,7 +43,7 @@ fn hop(bench: &Bench, vlan: u16, mtu: u16) {
         .unwrap();
 }
 
-fn tagged(frame: &[u8], tags: &[u8]) -> Vec<u8> {
+pub fn tagged(frame: &[u8], tags: &[u8]) -> Vec<u8> {
     [&frame[..12], tags, &frame[12..]].concat()
 }
 

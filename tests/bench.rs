@@ -73,6 +73,15 @@ impl Bench {
         Self::of(Kernel::load_private(sizes, limits).expect("load"), node())
     }
 
+    /// As [`Bench::new`], with flows that age by a step in 2^`age_shift` ns.
+    pub fn ageing(age_shift: u32) -> Self {
+        let sizes = size::node(&node()).expect("sizes");
+        Self::of(
+            Kernel::load_ageing(sizes, LIMITS, age_shift).expect("load"),
+            node(),
+        )
+    }
+
     /// As [`Bench::new`], sized by another agent.toml.
     pub fn by(agent: &str) -> Self {
         let node = NodeConfig::parse(agent.as_bytes(), "agent.toml").expect("agent.toml");

@@ -33,10 +33,10 @@ const BIRTH_MASK: u32 = (1 << BIRTH_BITS) - 1;
 /// Boot-clock nanoseconds to the age counter: one step is 2^34 ns, 17.2 s.
 pub const AGE_NS_SHIFT: u32 = 34;
 
-/// The age counter at a boot-clock time.
+/// The age counter at a boot-clock time, with steps of 2^`ns_shift` ns: [`AGE_NS_SHIFT`].
 #[inline(always)]
-pub const fn age_at(now_ns: u64) -> u32 {
-    (now_ns >> AGE_NS_SHIFT) as u32 & (AGES - 1)
+pub const fn age_at(now_ns: u64, ns_shift: u32) -> u32 {
+    (now_ns >> (ns_shift & 63)) as u32 & (AGES - 1)
 }
 
 /// A remembered flow, or the empty entry 0.

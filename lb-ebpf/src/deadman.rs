@@ -14,7 +14,7 @@ use lb_common::flow::age_at;
 use lb_common::invariant::trips;
 
 use crate::control::{self, Writer};
-use crate::maps::{CONTROL, HARD_EVENTS, POLICY, TIMER};
+use crate::maps::{AGE_SHIFT, CONTROL, HARD_EVENTS, POLICY, TIMER};
 use crate::{breaker, room};
 
 /// Time between ticks.
@@ -94,7 +94,7 @@ fn judge(now: u64) -> u64 {
     unsafe {
         (&raw mut (*control).ticked_ns).write_volatile(now);
         (*control).ticks = (*control).ticks.wrapping_add(1);
-        (&raw mut (*control).age).write_volatile(age_at(now));
+        (&raw mut (*control).age).write_volatile(age_at(now, AGE_SHIFT.load()));
         let stale_after = control::jiffies().wrapping_add((*control).patience);
         (&raw mut (*control).stale_after).write_volatile(stale_after);
     }

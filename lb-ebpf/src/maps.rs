@@ -11,7 +11,7 @@ use lb_common::breaker::{BreakerState, WATCHED, Watched};
 use lb_common::control::{Control, ControlRecord, RECORDS};
 use lb_common::counter::{MemberCounters, Reasons, VipCounters};
 use lb_common::evidence::{Evidence, MemberEvidence};
-use lb_common::flow::Line;
+use lb_common::flow::{AGE_NS_SHIFT, Line};
 use lb_common::packet::Packet;
 use lb_common::policy::{HardEvents, Policy};
 use lb_common::room::{FlowLocal, FlowRoom};
@@ -177,6 +177,9 @@ pub static FLOW_LINES: Global<u32> = Global::new(8);
 /// New flows a second and CPU that are remembered when the table has as many as it is meant for; 0 = all.
 #[unsafe(no_mangle)]
 pub static FLOOD_RATE: Global<u32> = Global::new(0);
+/// Boot-clock nanoseconds to the age of flows, for the timer; other than this in tests alone.
+#[unsafe(no_mangle)]
+pub static AGE_SHIFT: Global<u32> = Global::new(AGE_NS_SHIFT);
 /// Outer IPv4 source, network order as loaded.
 #[unsafe(no_mangle)]
 pub static SOURCE_V4: Global<u32> = Global::new(0);

@@ -13,8 +13,8 @@ use super::{Call, Detail, Outcome, shadow};
 use crate::control::{jiffies, now};
 use crate::deadman;
 use crate::maps::{
-    self, FILTERS, FLOW_LINES, MEMBERS, MEMBERS_MAX, NODE, POOLS_MAX, SLOT_HEADERS, TABLE_HEADERS,
-    TABLES_MAX, VIP_PLACES, VIPS,
+    self, AGE_SHIFT, FILTERS, FLOW_LINES, MEMBERS, MEMBERS_MAX, NODE, POOLS_MAX, SLOT_HEADERS,
+    TABLE_HEADERS, TABLES_MAX, VIP_PLACES, VIPS,
 };
 use crate::packet::XdpFrame;
 use crate::walk::walk;
@@ -35,7 +35,7 @@ pub fn start(call: &Call<'_>, detail: &mut Detail) -> Outcome {
             (*control).shape = Shape::first(FLOW_LINES.load()).0;
             (*control).started_ns = now();
             // Flows may come before the first tick, and their age must not jump then.
-            (*control).age = age_at((*control).started_ns);
+            (*control).age = age_at((*control).started_ns, AGE_SHIFT.load());
         }
         (*control).patience = patience;
         (*control).object = call.arg64(1);

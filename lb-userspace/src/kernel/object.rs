@@ -10,6 +10,7 @@ use aya::{Ebpf, EbpfLoader};
 use aya_obj::programs::XdpAttachType;
 use lb_common::SLOTS;
 use lb_common::evidence::ARMS;
+use lb_common::flow::AGE_NS_SHIFT;
 use lb_common::guard::{Op, Refusal};
 use lb_common::slot::Node;
 use sha2::{Digest as _, Sha256};
@@ -50,7 +51,12 @@ pub use lb_common::policy::Policy as Limits;
 impl Kernel {
     /// Loads a copy of its own: unpinned, attached nowhere, gone when dropped.
     pub fn load_private(node: Node, limits: Limits) -> Result<Self, KernelError> {
-        let mut object = load(&node, None)?;
+        Self::load_ageing(node, limits, AGE_NS_SHIFT)
+    }
+
+    /// The same with flows that age by a step in 2^`age_shift` ns: for tests that would wait for minutes.
+    pub fn load_ageing(node: Node, limits: Limits, age_shift: u32) -> Result<Self, KernelError> {
+        let mut object = load(&node, None, age_shift)?;
         freeze(&object)?;
         let kernel = Self::assemble(&mut object, node)?;
         kernel.started(limits)
@@ -63,7 +69,7 @@ impl Kernel {
             return Err(KernelError::OtherAbi { path, found });
         }
         pins.clear_unfinished()?;
-        let mut object = load(&node, None)?;
+        let mut object = load(&node, None, AGE_NS_SHIFT)?;
         freeze(&object)?;
         pin_maps(&object, pins)?;
         pin_program(&mut object, pins, "lb")?;
@@ -198,7 +204,7 @@ fn program(object: &mut Ebpf, name: &str) -> Result<Xdp, KernelError> {
 
 /// Loads the object: with maps of its own, or with those that are pinned. Maps are taken by their
 /// names; that their shapes agree is what the ABI number in the pins' path says.
-pub(super) fn load(node: &Node, pins: Option<&Pins>) -> Result<Ebpf, KernelError> {
+pub(super) fn load(node: &Node, pins: Option<&Pins>, age_shift: u32) -> Result<Ebpf, KernelError> {
     let slots = u32::try_from(SLOTS).unwrap_or(3);
     let sets = slots.saturating_add(1);
     let arms = u32::try_from(ARMS).unwrap_or(2);
@@ -240,6 +246,7 @@ pub(super) fn load(node: &Node, pins: Option<&Pins>) -> Result<Ebpf, KernelError
         .override_global("NEXT_HOPS_MAX", &node.next_hops, true)
         .override_global("FLOW_LINES", &node.flow_lines, true)
         .override_global("FLOOD_RATE", &node.flood_rate, true)
+        .override_global("AGE_SHIFT", &age_shift, true)
         .override_global("SOURCE_V4", &node.source_v4, true)
         .override_global("SOURCE_V4_MASK", &node.source_v4_mask, true)
         .override_global("SOURCE_V6", &node.source_v6[..], true)

@@ -13,6 +13,7 @@ use std::fs;
 use std::os::fd::AsFd;
 
 use aya::programs::loaded_programs;
+use lb_common::flow::AGE_NS_SHIFT;
 use lb_common::slot::Node;
 
 use super::KernelError;
@@ -42,7 +43,7 @@ pub(super) fn same_maps(pins: &Pins, control: u32) -> Result<(), KernelError> {
 
 /// Puts this version's programs in the place of those that are pinned.
 pub(super) fn replace(pins: &Pins, node: Node) -> Result<Kernel, KernelError> {
-    let mut object = load(&node, Some(pins))?;
+    let mut object = load(&node, Some(pins), AGE_NS_SHIFT)?;
     freeze(&object)?;
     let mut kernel = Kernel::assemble(&mut object, node)?;
     kernel.upgraded = true;

@@ -57,7 +57,7 @@ fn a_table_that_grows_loses_no_flow() {
 }
 
 /// Floods are counted by CPU: a thread that moves about floods none of them.
-fn stay_on_this_cpu() {
+pub fn stay_on_this_cpu() {
     let mut only = nix::sched::CpuSet::new();
     // SAFETY: takes nothing; -1 if it fails, which is no CPU.
     let cpu = usize::try_from(unsafe { libc::sched_getcpu() }).unwrap();

@@ -2,14 +2,22 @@
 //!
 //! Test runs are asked the long way; a packet without a probe goes the short way where it can.
 
+use std::time::Duration;
+
 use lb_common::TEST_SET;
 use lb_common::counter::{MemberCounters, VipCounters};
 use lb_tests::bench::Bench;
+use lb_tests::bpf::Map;
+use lb_tests::bpffs::Bpffs;
 use lb_tests::packets::{Flags, Ip, Talk, tcp, tcp_with, udp};
 use lb_userspace::kernel::image::Image;
 use lb_userspace::kernel::probe::Ask;
+use lb_userspace::lab::until;
 
+use crate::room::stay_on_this_cpu;
 use crate::world::{client, commit, probe, services, trial};
+
+const SOON: Duration = Duration::from_secs(30);
 
 /// VIPs of both families over every mode that the short way knows.
 fn both_families() -> String {
@@ -89,6 +97,60 @@ fn both_ways_do_the_same_with_every_packet_and_count_it_alike() {
     assert_eq!(counts(&bench, &image, 0), counts(&bench, &image, TEST_SET));
 }
 
+/// Which frames go the short way and which the long one. The long way writes what it has parsed into a
+/// map, for its own use; the short way does not.
+#[test]
+fn plain_packets_go_the_short_way_and_others_do_not() {
+    let bpffs = Bpffs::new();
+    let bench = Bench::pinned(&bpffs.pins());
+    commit(&bench, &both_families(), 1);
+    let parsed = Map::pinned(&bpffs.pins().map("PACKETS"));
+    // The first of two elements is that of packets without a probe.
+    let at_hand = || parsed.content()[..parsed.value_size()].to_vec();
+    let is_long = |frame: &[u8]| {
+        // Another packet that is known to go the long way, on every CPU that this may run on.
+        let options = Ip {
+            options: vec![1; 4],
+            ..Ip::default()
+        };
+        let other = tcp_with(&options, talk(TALKS[4], 999), Flags::Ack, &[]);
+        bench.kernel.prober.run_unmarked(&other).unwrap();
+        let before = at_hand();
+        bench.kernel.prober.run_unmarked(frame).unwrap();
+        at_hand() != before
+    };
+    // The short way is closed while the timer has been silent, as it may be on a busy machine.
+    let comes_short = |frame: &[u8], about: &str| {
+        until(about, SOON, || (!is_long(frame)).then_some(())).unwrap();
+    };
+    stay_on_this_cpu();
+    // TCP to VIPs with a port, tunnelled 4in4, 6in6 and 4in6, and to an address that no VIP has.
+    for ends in [TALKS[0], TALKS[1], TALKS[2], TALKS[5]] {
+        for flags in LIFE {
+            let frame = tcp(talk(ends, 1), flags, b"data");
+            comes_short(&frame, &format!("{ends:?} {flags:?} goes the short way"));
+        }
+    }
+    // UDP from its second datagram on.
+    let ends = ("198.51.100.7", "203.0.113.5:53");
+    let datagram = udp(talk(ends, 1), b"a longer query");
+    assert!(is_long(&datagram));
+    comes_short(&datagram, "a second datagram goes the short way");
+    // VIPs for any port, a VIP's address without that port, and what is not plain.
+    let options = Ip {
+        options: vec![1; 8],
+        ..Ip::default()
+    };
+    for frame in [
+        tcp(talk(TALKS[3], 1), Flags::Ack, &[]),
+        tcp(talk(TALKS[4], 1), Flags::Ack, &[]),
+        tcp_with(&options, talk(TALKS[0], 1), Flags::Ack, &[]),
+        tcp(talk(TALKS[0], 1), Flags::Ack, &[7; 1_460]),
+    ] {
+        assert!(is_long(&frame), "{frame:x?}");
+    }
+}
+
 /// What is not plain: odd lengths, header fields, sizes around the MTU.
 #[test]
 fn both_ways_do_the_same_with_odd_packets() {
@@ -140,10 +202,11 @@ fn both_ways_do_the_same_with_odd_packets() {
         same(&bench, &whole[..length], &format!("cut to {length}"));
     }
     same(&bench, &[whole.as_slice(), &[0; 6]].concat(), "padded");
-    for port in 1..=20 {
+    // As long as the short way wants it, and shorter.
+    for (port, data) in [(1, &b"a longer query"[..]), (2, b"query"), (3, b"")] {
         let frame = udp(
             Talk::new("198.51.100.7:1", "203.0.113.5:53").sender_port(port),
-            b"query",
+            data,
         );
         // The first datagram of a flow goes the long way both times.
         same(&bench, &frame, "first");

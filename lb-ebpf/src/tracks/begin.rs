@@ -74,7 +74,7 @@ pub fn note(
             begin_track(place.into(), choice.hash, whose, marks, view.time());
         }
         Role::Segment | Role::Reset if place != 0 => {
-            follow::segment(ctx, view, packet, place, choice.hash)
+            follow::segment(ctx, view, packet, place, choice.hash);
         }
         Role::Datagram if packet.quic.is_quic() => datagram(view, packet, vip, choice, place),
         _ => {}

@@ -5,7 +5,10 @@
 use std::time::Duration;
 
 use lb_common::TEST_SET;
+use lb_common::breaker::Breaker;
+use lb_common::control::SHARE_ALL;
 use lb_common::counter::{MemberCounters, VipCounters};
+use lb_common::guard::{Op, TrialPut};
 use lb_tests::bench::Bench;
 use lb_tests::bpf::Map;
 use lb_tests::bpffs::Bpffs;
@@ -13,6 +16,7 @@ use lb_tests::packets::{Flags, Ip, Talk, tcp, tcp_with, udp};
 use lb_userspace::kernel::image::Image;
 use lb_userspace::kernel::probe::Ask;
 use lb_userspace::lab::until;
+use zerocopy::IntoBytes;
 
 use crate::room::stay_on_this_cpu;
 use crate::world::{client, commit, probe, services, trial};
@@ -97,6 +101,23 @@ fn both_ways_do_the_same_with_every_packet_and_count_it_alike() {
     assert_eq!(counts(&bench, &image, 0), counts(&bench, &image, TEST_SET));
 }
 
+/// Sends a frame that has no probe; whether it goes the long way. `parsed` is where that writes what it
+/// has parsed.
+fn goes_long(bench: &Bench, parsed: &Map, frame: &[u8]) -> bool {
+    // The first of two elements is that of packets without a probe.
+    let at_hand = || parsed.content()[..parsed.value_size()].to_vec();
+    // Another packet that is known to go the long way, on every CPU that this may run on.
+    let options = Ip {
+        options: vec![1; 4],
+        ..Ip::default()
+    };
+    let other = tcp_with(&options, talk(TALKS[4], 999), Flags::Ack, &[]);
+    bench.kernel.prober.run_unmarked(&other).unwrap();
+    let before = at_hand();
+    bench.kernel.prober.run_unmarked(frame).unwrap();
+    at_hand() != before
+}
+
 /// Which frames go the short way and which the long one. The long way writes what it has parsed into a
 /// map, for its own use; the short way does not.
 #[test]
@@ -105,20 +126,7 @@ fn plain_packets_go_the_short_way_and_others_do_not() {
     let bench = Bench::pinned(&bpffs.pins());
     commit(&bench, &both_families(), 1);
     let parsed = Map::pinned(&bpffs.pins().map("PACKETS"));
-    // The first of two elements is that of packets without a probe.
-    let at_hand = || parsed.content()[..parsed.value_size()].to_vec();
-    let is_long = |frame: &[u8]| {
-        // Another packet that is known to go the long way, on every CPU that this may run on.
-        let options = Ip {
-            options: vec![1; 4],
-            ..Ip::default()
-        };
-        let other = tcp_with(&options, talk(TALKS[4], 999), Flags::Ack, &[]);
-        bench.kernel.prober.run_unmarked(&other).unwrap();
-        let before = at_hand();
-        bench.kernel.prober.run_unmarked(frame).unwrap();
-        at_hand() != before
-    };
+    let is_long = |frame: &[u8]| goes_long(&bench, &parsed, frame);
     // The short way is closed while the timer has been silent, as it may be on a busy machine.
     let comes_short = |frame: &[u8], about: &str| {
         until(about, SOON, || (!is_long(frame)).then_some(())).unwrap();
@@ -228,6 +236,101 @@ fn both_ways_do_the_same_during_a_trial() {
             let frame = tcp(client(port), flags, b"data");
             same(&bench, &frame, &format!("port {port} {flags:?}"));
         }
+    }
+}
+
+/// A flow that a trial follows goes the short way from the second packet after its handshake on, in
+/// either arm, and what is counted of it is the same.
+#[test]
+fn followed_flows_are_counted_alike_both_ways() {
+    const FLOWS: u16 = 200;
+    let bpffs = Bpffs::new();
+    let bench = Bench::pinned(&bpffs.pins());
+    commit(&bench, &crate::world::shop(&[1]), 1);
+    let parsed = Map::pinned(&bpffs.pins().map("PACKETS"));
+    let image = bench.image(&crate::world::shop(&[2]));
+    bench.stage(&image).unwrap();
+    let put = TrialPut {
+        breaker: Breaker::default(),
+        within_ms: 2_000,
+        reserved: 0,
+    };
+    let args = [u64::from(SHARE_ALL) / 2, 0x5eed, 60_000, 60_000, 2];
+    let guard = &bench.kernel.guard;
+    guard.call(Op::Trial, 1, &args, put.as_bytes()).unwrap();
+    stay_on_this_cpu();
+    let mut seen = [Counted::default(), Counted::default()];
+    for (way, seen) in seen.iter_mut().enumerate() {
+        let before = counted(&bench, &image);
+        for n in 0..FLOWS {
+            let port = 1 + n + 1_000 * u16::try_from(way).unwrap();
+            for flags in [Flags::Syn, Flags::Ack, Flags::PshAck, Flags::FinAck] {
+                let data: &[u8] = if flags == Flags::PshAck { b"data" } else { b"" };
+                let frame = tcp(client(port), flags, data);
+                if way == 0 {
+                    bench.kernel.prober.run(&frame, Ask::default()).unwrap();
+                } else {
+                    bench.kernel.prober.run_unmarked(&frame).unwrap();
+                }
+            }
+        }
+        *seen = counted(&bench, &image).since(&before);
+    }
+    let [long, short] = seen;
+    assert_eq!((long.flows, long.completed), (FLOWS.into(), FLOWS.into()));
+    assert_eq!(long, short);
+    for port in 5_000..5_020 {
+        let syn = tcp(client(port), Flags::Syn, b"");
+        assert!(goes_long(&bench, &parsed, &syn), "a SYN of a trial");
+        // Pins the flow, if the new arm has it.
+        let ack = tcp(client(port), Flags::Ack, b"");
+        bench.kernel.prober.run_unmarked(&ack).unwrap();
+        let frame = tcp(client(port), Flags::PshAck, b"data");
+        until("a followed flow goes the short way", SOON, || {
+            (!goes_long(&bench, &parsed, &frame)).then_some(())
+        })
+        .unwrap();
+    }
+}
+
+/// What is counted of followed flows, both arms together: which arm a flow is in is drawn.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Counted {
+    flows: u32,
+    completed: u32,
+    ends: Vec<u32>,
+    responses: Vec<u32>,
+    resent: Vec<u32>,
+}
+
+impl Counted {
+    fn since(&self, before: &Self) -> Self {
+        let less = |now: &[u32], before: &[u32]| {
+            let pairs = now.iter().zip(before);
+            pairs.map(|(now, before)| now - before).collect()
+        };
+        Self {
+            flows: self.flows - before.flows,
+            completed: self.completed - before.completed,
+            ends: less(&self.ends, &before.ends),
+            responses: less(&self.responses, &before.responses),
+            resent: less(&self.resent, &before.resent),
+        }
+    }
+}
+
+fn counted(bench: &Bench, image: &Image) -> Counted {
+    let kernel = &bench.kernel;
+    let shop = image.vips.iter().find(|vip| vip.name == "shop").unwrap();
+    let [control, new] = kernel.maps.evidence(&kernel.node, shop.entry.vip).unwrap();
+    let both = |one: &[u32], other: &[u32]| one.iter().zip(other).map(|(a, b)| a + b).collect();
+    Counted {
+        flows: control.flows + new.flows,
+        // However long it took: that depends on the machine.
+        completed: control.latency.iter().chain(&new.latency).sum(),
+        ends: both(&control.end, &new.end),
+        responses: both(&control.response, &new.response),
+        resent: both(&control.resent, &new.resent),
     }
 }
 

@@ -6,8 +6,9 @@ use lb_common::control::SHARE_ALL;
 use lb_common::guard::{Op, Refusal};
 use lb_common::slot::{NextHop, next_hop_flag};
 use lb_userspace::check::check;
-use lb_userspace::config::{Config, FleetSeed, NodeConfig};
+use lb_userspace::config::{Config, Digest, FleetSeed, NodeConfig};
 use lb_userspace::kernel::image::Image;
+use lb_userspace::kernel::kept::Known;
 use lb_userspace::kernel::object::{Kernel, Limits};
 use lb_userspace::kernel::pins::Pins;
 use lb_userspace::kernel::stage::{Sealed, stage, verify};
@@ -150,9 +151,9 @@ impl Bench {
     }
 
     /// The same when `committed` is in ACTIVE, as an agent knows it.
-    pub fn image_after(&self, committed: &Config, config: &Config) -> Image {
-        let maps = &self.kernel.maps;
-        Image::after(Some(committed), config, self.seed(), maps, &|_, _| Some(1)).expect("image")
+    pub fn image_after(&self, known: &Known, config: &Config, digest: Digest) -> Image {
+        let (maps, seed) = (&self.kernel.maps, self.seed());
+        Image::after(Some(known), config, digest, seed, maps, &|_, _| Some(1)).expect("image")
     }
 
     /// The fleet's seed.

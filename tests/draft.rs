@@ -117,6 +117,11 @@ impl<'a> Draft<'a> {
         self.call(Op::PutPool, &[u64::from(pool.number)], put.as_bytes())
     }
 
+    /// Takes a pool over from ACTIVE.
+    pub fn keep(&self, pool: &PoolImage) -> Said {
+        self.call(Op::KeepPool, &[u64::from(pool.number)], &[])
+    }
+
     /// Writes backends, 16 at most.
     pub fn members(&self, members: &[MemberImage]) -> Said {
         let put = |image: &MemberImage| MemberPut {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lb_common::control::{ControlRecord, NO_SLOT};
 use lb_common::slot::{
-    FILTER_WORDS, Member, NAME_LEN, Node, PoolEntry, TableHeader, VipEntry, vip_kind,
+    FILTER_WORDS, Member, NAME_LEN, Node, PoolEntry, SlotHeader, TableHeader, VipEntry, vip_kind,
 };
 use lb_userspace::kernel::pins::Pins;
 use zerocopy::{FromBytes, IntoBytes};
@@ -66,7 +66,7 @@ impl<'a> Keeper<'a> {
 
     fn slot(&mut self, slot: usize) {
         let (places, pools) = (self.node.vip_places as usize, self.node.pools as usize);
-        self.region("SLOT_HEADERS", 120, slot, 1);
+        self.region("SLOT_HEADERS", size_of::<SlotHeader>(), slot, 1);
         let words = FILTER_WORDS as usize;
         self.region("FILTERS", 8, slot * words, words);
         self.region("VIPS", size_of::<VipEntry>(), slot * places, places);

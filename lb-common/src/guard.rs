@@ -125,6 +125,9 @@ codes! {
         /// Has some new flows followed between changes, with no trial on. Arguments: 0 = none,
         /// n for one of 2^n, time in which a handshake has to be complete in ms.
         Watch = 27,
+        /// Takes a pool over from ACTIVE as it is there, sealed: record, tables and backends. VIPs of the
+        /// families that it serves there may use it. Argument: pool number. Reply: its backends.
+        KeepPool = 28,
     }
 }
 

@@ -191,27 +191,6 @@ fn is_prime_agrees_with_a_sieve() {
     assert!(is_table_size(MIN_TABLE) && is_table_size(65537) && is_table_size(MAX_TABLE));
 }
 
-#[test]
-#[ignore = "a measurement: run with --release --ignored --nocapture"]
-fn time_to_fill() {
-    for (n, size) in [
-        (10, 65537),
-        (100, 65537),
-        (1000, 65537),
-        (4000, 65537),
-        (100, 1_000_003),
-    ] {
-        let backends = pool(&vec![100; n]);
-        let mut scratch = vec![Turn::default(); n];
-        let mut table = vec![0; size];
-        let start = std::time::Instant::now();
-        for _ in 0..5 {
-            fill(&mut table, &backends, &mut scratch).unwrap();
-        }
-        std::println!("{n} backends, {size} entries: {:?}", start.elapsed() / 5);
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

@@ -42,8 +42,6 @@ pub struct SlotHeader {
     pub base: u64,
     /// SHA-256 of the configuration's canonical form.
     pub digest: [u8; 32],
-    /// Checksum over VIPs, members and tables that the seal walk computed.
-    pub checksum: u64,
     /// Boot-clock ns at which it was sealed.
     pub sealed_ns: u64,
     /// See [`slot_state`].
@@ -217,11 +215,11 @@ pub struct PoolEntry {
     pub generation: u64,
     /// See [`forward_mode`].
     pub forward: u8,
-    /// 1 = IPv4 VIPs use this pool.
+    /// 1 = IPv4 VIPs use this pool, or used it when it was last walked.
     pub serves_v4: u8,
-    /// 1 = IPv6 VIPs use this pool.
+    /// The same for IPv6 VIPs.
     pub serves_v6: u8,
-    /// 1 = walked and found sane.
+    /// See [`pool_seal`].
     pub sealed: u8,
     /// Last comparison: table of ACTIVE.
     pub compared_with: u32,
@@ -239,6 +237,16 @@ pub struct PoolEntry {
     pub quic_bytes: u8,
     /// Zero.
     pub reserved: [u8; 11],
+}
+
+/// What is known of a pool, [`PoolEntry::sealed`].
+pub mod pool_seal {
+    /// Nothing yet: it may be written.
+    pub const OPEN: u8 = 0;
+    /// Walked and found sane.
+    pub const WALKED: u8 = 1;
+    /// Taken over from ACTIVE, where it was found sane.
+    pub const KEPT: u8 = 2;
 }
 
 /// States of a member, [`Member::state`].
@@ -449,7 +457,7 @@ pub struct Node {
 }
 
 const _: () = assert!(size_of::<Node>() == 88);
-const _: () = assert!(size_of::<SlotHeader>() == 120);
+const _: () = assert!(size_of::<SlotHeader>() == 112);
 const _: () = assert!(size_of::<VipEntry>() == 64);
 const _: () = assert!(core::mem::offset_of!(VipEntry, port) == 16);
 const _: () = assert!(core::mem::offset_of!(VipEntry, kind) == 19);

@@ -76,6 +76,9 @@ pub static NEXT_HOPS: Array<NextHop, 1> = Array::new();
 /// Names of VIPs, by VIP number.
 #[btf_map]
 pub static VIP_NAMES: Array<Name, 1> = Array::new();
+/// VIP numbers that ACTIVE or LKG has, while a slot is staged: 1 = the number keeps its name.
+#[btf_map]
+pub static VIPS_TAKEN: Array<u32, 1> = Array::new();
 /// Names of pools, by pool number.
 #[btf_map]
 pub static POOL_NAMES: Array<Name, 1> = Array::new();

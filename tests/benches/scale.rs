@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use lb_tests::bench::{AGENT, Bench};
 use lb_tests::measure::report::{Aim, Report, round};
 use lb_userspace::config::{Config, Policy};
+use lb_userspace::kernel::kept::Known;
 use lb_userspace::plan::Plan;
 use serde_json::{Value, json};
 
@@ -107,21 +108,23 @@ impl Times {
 }
 
 /// From the file to the flip.
-fn change(bench: &Bench, old: &Config, text: &str) -> (Config, Times) {
+fn change(bench: &Bench, old: &Known, text: &str) -> (Known, Times) {
     let mut times = Times::default();
     let new = times.of("check", || bench.config(text));
     let plan = times.of("plan", || {
-        Plan::of(old, &new, bench.active(), bench.seed(), &Policy::default()).unwrap()
+        Plan::of(&old.config, &new, bench.active(), bench.seed(), &Policy::default()).unwrap()
     });
+    let digest = plan.config;
     std::thread::sleep(GRACE);
-    let image = times.of("tables", || bench.image_after(old, &new));
+    let image = times.of("tables", || bench.image_after(old, &new, digest));
     let sealed = times.of("stage", || bench.stage(&image).unwrap());
     assert_eq!(plan.class, u32::from(sealed.class));
     times.of("flip", || {
         bench.trial(1).unwrap();
         bench.confirm().unwrap();
     });
-    (new, times)
+    let config = new;
+    (Known { config, digest }, times)
 }
 
 fn main() -> ExitCode {
@@ -129,9 +132,9 @@ fn main() -> ExitCode {
     report.say(format_args!(
         "{VIPS} VIPs, each with a pool of {BACKENDS} backends"
     ));
-    let nothing = Config {
-        vips: Vec::new(),
-        pools: Vec::new(),
+    let nothing = Known {
+        config: Config::default(),
+        digest: Config::default().digest(),
     };
     for table_size in [4_099, 65_537] {
         let bench = roomy(table_size);

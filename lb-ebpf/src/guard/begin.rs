@@ -5,7 +5,7 @@ use lb_common::control::{ControlRecord, NO_SLOT, control_flag};
 use lb_common::flow::age_at;
 use lb_common::flow_table::Shape;
 use lb_common::guard::{BeginPut, CLEARS, COMMAND_LEN, Refusal};
-use lb_common::slot::{FILTER_WORDS, Node, SlotHeader, VipEntry, slot_state};
+use lb_common::slot::{FILTER_WORDS, Node, SlotHeader, VipEntry, slot_state, vip_kind};
 use lb_common::wire::Frame;
 use zerocopy::FromZeros;
 
@@ -14,7 +14,7 @@ use crate::control::{jiffies, now};
 use crate::deadman;
 use crate::maps::{
     self, AGE_SHIFT, FILTERS, FLOW_LINES, MEMBERS, MEMBERS_MAX, NODE, POOLS_MAX, SLOT_HEADERS,
-    TABLE_HEADERS, TABLES_MAX, VIP_PLACES, VIPS,
+    TABLE_HEADERS, TABLES_MAX, VIP_PLACES, VIPS, VIPS_MAX, VIPS_TAKEN,
 };
 use crate::packet::XdpFrame;
 use crate::walk::walk;
@@ -166,7 +166,7 @@ extern "C" fn release_table(table: u32, mask: *mut u64) -> i64 {
 
 /// Bits of the slots that stay: ACTIVE and LKG.
 #[inline(always)]
-fn kept(record: &ControlRecord) -> u64 {
+pub fn kept(record: &ControlRecord) -> u64 {
     // NO_SLOT gives a bit that is no slot's.
     let bit = |slot: u8| 1u64 << (slot & 63);
     bit(record.active) | bit(record.lkg)
@@ -207,6 +207,9 @@ pub fn clear(call: &Call<'_>, detail: &mut Detail) -> Outcome {
             limit: places,
             sweeps,
         };
+        if vips_done == 0 {
+            walk(VIPS_MAX.load(), free_number, &mut state)?;
+        }
         walk(turns, clear_vip, &mut state)?;
         walk(FILTER_WORDS, clear_filter, &mut state)?;
         walk(POOLS_MAX.load(), clear_pool, &mut state)?;
@@ -237,11 +240,30 @@ extern "C" fn clear_vip(turn: u32, state: *mut Clearing) -> i64 {
     // SAFETY: what `walk` was given.
     let state = unsafe { &*state };
     let place = state.from.wrapping_add(turn);
-    if place < state.limit
-        && let Some(entry) = VIPS.get_ptr_mut(state.slot * state.limit + place)
-    {
+    if place >= state.limit {
+        return 0;
+    }
+    for slot in 0..SLOTS as u32 {
+        let index = slot * state.limit + place;
+        if u32::from(state.keep) >> slot & 1 != 0
+            && let Some(entry) = VIPS.get(index).filter(|entry| entry.kind == vip_kind::VIP)
+            && let Some(taken) = VIPS_TAKEN.get_ptr_mut(u32::from(entry.vip))
+        {
+            // SAFETY: a map element under the lock.
+            unsafe { taken.write(1) };
+        }
+    }
+    if let Some(entry) = VIPS.get_ptr_mut(state.slot * state.limit + place) {
         // SAFETY: a place of SHADOW under the lock.
         unsafe { entry.write(VipEntry::new_zeroed()) };
+    }
+    0
+}
+
+extern "C" fn free_number(vip: u32, _: *mut Clearing) -> i64 {
+    if let Some(taken) = VIPS_TAKEN.get_ptr_mut(vip) {
+        // SAFETY: a map element under the lock.
+        unsafe { taken.write(0) };
     }
     0
 }

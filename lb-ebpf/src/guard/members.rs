@@ -3,11 +3,12 @@
 use aya_ebpf::programs::XdpContext;
 use lb_common::guard::{COMMAND_LEN, HOPS, MemberPut, PUTS, Refusal};
 use lb_common::slot::{
-    Member, Name, NextHop, PoolEntry, SlotHeader, hold, member_state, slot_state,
+    Member, NextHop, PoolEntry, SlotHeader, hold, member_state, pool_seal, slot_state,
 };
 use lb_common::wire::Frame;
 
 use super::begin::cleared;
+use super::names::copy_name;
 use super::records::Records;
 use super::{Call, Detail, Outcome, Shadow, shadow};
 use crate::maps::{self, MEMBER_NAMES, MEMBERS, NEXT_HOPS, NEXT_HOPS_MAX};
@@ -111,31 +112,12 @@ fn belongs(id: u32, put: &Member, shadow: &Shadow, generation: u64) -> Outcome {
     if pool.generation != generation {
         return Err(Refusal::Incomplete);
     }
-    if pool.sealed != 0 {
+    if pool.sealed != pool_seal::OPEN {
         return Err(Refusal::InUse);
     }
     let number = id.wrapping_sub(pool.member_base);
     if number == 0 || number > pool.member_limit || put.identity == 0 {
         return Err(Refusal::OutOfRange);
-    }
-    Ok(())
-}
-
-/// Bytes of a name that are on the stack at a time, which is short here.
-const NAME_PART: usize = 16;
-const _: () = assert!(size_of::<Name>().is_multiple_of(NAME_PART));
-
-/// Copies a name of the payload into a map of names.
-#[inline(always)]
-pub fn copy_name(frame: &XdpFrame, offset: usize, place: Option<*mut Name>) -> Outcome {
-    let place = place.ok_or(Refusal::OutOfRange)?;
-    // The last part first: where that can be read, all can, so that nothing is written by halves.
-    for part in (0..size_of::<Name>() / NAME_PART).rev() {
-        let bytes: [u8; NAME_PART] = frame
-            .read(offset + part * NAME_PART)
-            .ok_or(Refusal::Malformed)?;
-        // SAFETY: a part of an element of a map of names under the lock.
-        unsafe { place.cast::<[u8; NAME_PART]>().add(part).write(bytes) };
     }
     Ok(())
 }

@@ -5,7 +5,9 @@
 //! allow. Going back and reading the clock are free; everything else needs the agent's session.
 
 mod begin;
+mod keep;
 mod members;
+mod names;
 mod policy;
 mod pools;
 mod records;
@@ -209,5 +211,6 @@ fn dispatch(call: &Call<'_>, op: Op, detail: &mut Detail) -> Outcome {
         Op::FreeMember => sweep::free_member(call, detail),
         Op::Step => steps::step(call, detail),
         Op::Watch => watch::watch(call, detail),
+        Op::KeepPool => keep::keep_pool(call, detail),
     }
 }

@@ -1,15 +1,17 @@
 //! Pools of a slot, and the walk that finds one sane (K3).
 
+use lb_common::SLOTS;
 use lb_common::guard::{COMMAND_LEN, Refusal};
 use lb_common::invariant::{Tally, judge_member, judge_pool, judge_share};
-use lb_common::slot::{CHUNK_ENTRIES, PoolEntry, slot_state, table_state};
+use lb_common::slot::{CHUNK_ENTRIES, PoolEntry, pool_seal, slot_state, table_state};
 use lb_common::wire::Frame;
 
-use super::begin::{cleared, no_pool};
-use super::members::copy_name;
+use super::begin::{cleared, kept, no_pool};
+use super::names::give_name;
 use super::{Call, Detail, Outcome, Shadow, shadow};
 use crate::maps::{
-    self, MEMBERS, MEMBERS_MAX, NEXT_HOPS, POOL_NAMES, TABLE_HEADERS, TABLES, TABLES_MAX, TALLIES,
+    self, MEMBERS, MEMBERS_MAX, NEXT_HOPS, POOL_NAMES, SLOT_HEADERS, TABLE_HEADERS, TABLES,
+    TABLES_MAX, TALLIES,
 };
 use crate::packet::XdpFrame;
 use crate::walk::walk;
@@ -38,6 +40,9 @@ pub fn put_pool(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     if unsafe { (*place).generation } == generation {
         return Err(Refusal::InUse);
     }
+    let name = COMMAND_LEN + size_of::<PoolEntry>();
+    let taken = is_taken(call, number)?;
+    give_name(&frame, name, POOL_NAMES.get_ptr_mut(number), taken)?;
     adopt_table(&shadow, number, put.table, detail)?;
     if put.ids_table != 0 {
         adopt_table(&shadow, number, put.ids_table, detail)?;
@@ -48,23 +53,35 @@ pub fn put_pool(call: &Call<'_>, detail: &mut Detail) -> Outcome {
             generation,
             serves_v4: 0,
             serves_v6: 0,
-            sealed: 0,
+            sealed: pool_seal::OPEN,
             compared_with: 0,
             compared_moved: 0,
             ..put
         });
         (*shadow.header).pools = (*shadow.header).pools.wrapping_add(1);
     }
-    copy_name(
-        &frame,
-        COMMAND_LEN + size_of::<PoolEntry>(),
-        POOL_NAMES.get_ptr_mut(number),
-    )
+    Ok(())
+}
+
+/// Whether ACTIVE or LKG has a pool of this number.
+#[inline(always)]
+fn is_taken(call: &Call<'_>, number: u32) -> Result<bool, Refusal> {
+    let kept = kept(call.record()?);
+    for slot in 0..SLOTS as u32 {
+        let header = SLOT_HEADERS.get(slot).ok_or(Refusal::OutOfRange)?;
+        let entry = maps::pool(slot, number).ok_or(Refusal::OutOfRange)?;
+        // SAFETY: a map element under the lock.
+        let (generation, table) = unsafe { ((*entry).generation, (*entry).table) };
+        if kept >> slot & 1 != 0 && table != 0 && generation == header.generation {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Makes the slot use a table; it may still be open, but must be this pool's.
 #[inline(always)]
-fn adopt_table(shadow: &Shadow, pool: u32, table: u32, detail: &mut Detail) -> Outcome {
+pub fn adopt_table(shadow: &Shadow, pool: u32, table: u32, detail: &mut Detail) -> Outcome {
     detail[0] = u64::from(table);
     if table == 0 || table >= TABLES_MAX.load() {
         return Err(Refusal::OutOfRange);
@@ -117,7 +134,7 @@ pub fn seal_pool(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     if entry.generation != generation {
         return Err(no_pool(detail));
     }
-    if entry.sealed != 0 {
+    if entry.sealed != pool_seal::OPEN {
         return Ok(());
     }
     let table = TABLE_HEADERS.get(entry.table).ok_or(Refusal::OutOfRange)?;
@@ -135,7 +152,7 @@ pub fn seal_pool(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     judge_pool(number as u16, entry, &tally).map_err(|refused| explain(refused, detail))?;
     // SAFETY: as above.
     unsafe {
-        (*pool).sealed = 1;
+        (*pool).sealed = pool_seal::WALKED;
         (*shadow.header).pools_sealed = (*shadow.header).pools_sealed.wrapping_add(1);
     }
     Ok(())

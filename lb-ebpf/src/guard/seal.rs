@@ -3,7 +3,9 @@
 use lb_common::control::ControlRecord;
 use lb_common::guard::Refusal;
 use lb_common::invariant::{MILLION, Step, classify, moved, ppm};
-use lb_common::slot::{CHUNK_ENTRIES, PoolEntry, VipEntry, chunks, slot_state, vip_kind};
+use lb_common::slot::{
+    CHUNK_ENTRIES, PoolEntry, VipEntry, chunks, pool_seal, slot_state, vip_kind,
+};
 
 use super::begin::stale_base;
 use super::policy;
@@ -75,7 +77,7 @@ fn walked(shadow: &Shadow, vip: &VipEntry, detail: &mut Detail) -> Outcome {
     let pool = maps::pool(shadow.slot, u32::from(vip.pool)).ok_or(Refusal::OutOfRange)?;
     // SAFETY: map elements under the lock.
     let (sealed, header) = unsafe { ((*pool).sealed, &*shadow.header) };
-    if sealed != 0 {
+    if sealed != pool_seal::OPEN {
         return Ok(());
     }
     detail[0] = 2;

@@ -2,14 +2,15 @@
 
 use aya_ebpf::programs::XdpContext;
 use lb_common::guard::{COMMAND_LEN, PUTS, Refusal, VipPut};
-use lb_common::slot::{SlotHeader, VIP_PROBES, VipEntry, slot_state, vip_kind};
+use lb_common::slot::{SlotHeader, VIP_PROBES, VipEntry, pool_seal, slot_state, vip_kind};
 use lb_common::wire::Frame;
 
 use super::begin::cleared;
-use super::members::{RECORD_MASK, copy_name};
+use super::members::RECORD_MASK;
+use super::names::give_name;
 use super::records::Records;
 use super::{Call, Detail, Outcome, Shadow, shadow};
-use crate::maps::{self, FILTERS, TABLE_HEADERS, VIP_NAMES, VIP_PLACES, VIPS, VIPS_MAX};
+use crate::maps::{self, FILTERS, TABLE_HEADERS, VIP_NAMES, VIP_PLACES, VIPS, VIPS_MAX, VIPS_TAKEN};
 use crate::packet::XdpFrame;
 use crate::vips;
 
@@ -53,10 +54,12 @@ fn put_vip(frame: &XdpFrame, offset: usize, place: u32, shadow: &Shadow) -> Outc
         if vip >= VIPS_MAX.load() {
             return Err(Refusal::OutOfRange);
         }
-        copy_name(
+        let taken = VIPS_TAKEN.get(vip).ok_or(Refusal::OutOfRange)?;
+        give_name(
             frame,
             offset + 8 + size_of::<VipEntry>(),
             VIP_NAMES.get_ptr_mut(vip),
+            *taken != 0,
         )?;
         // SAFETY: a map element under the lock.
         unsafe { (*header).vips = (*header).vips.wrapping_add(1) };
@@ -106,7 +109,8 @@ fn vacant(shadow: &Shadow, place: u32, put: &VipEntry) -> Result<*mut VipEntry, 
     Ok(target)
 }
 
-/// Completes a VIP with what its pool says; the pool must be of this generation and not walked.
+/// Completes a VIP with what its pool says. The pool must be of this generation and not walked, or kept and
+/// known to fit VIPs of this family: which ones it serves is part of what was proven.
 #[inline(always)]
 fn of_pool(
     shadow: &Shadow,
@@ -119,13 +123,15 @@ fn of_pool(
         if (*pool).generation != (*header).generation {
             return Err(Refusal::Incomplete);
         }
-        if (*pool).sealed != 0 {
-            return Err(Refusal::InUse);
-        }
-        if put.address.is_v4() {
-            (*pool).serves_v4 = 1;
+        let serves = if put.address.is_v4() {
+            &raw mut (*pool).serves_v4
         } else {
-            (*pool).serves_v6 = 1;
+            &raw mut (*pool).serves_v6
+        };
+        match (*pool).sealed {
+            pool_seal::OPEN => serves.write(1),
+            pool_seal::KEPT if serves.read() == 1 => {}
+            _ => return Err(Refusal::InUse),
         }
         let table = TABLE_HEADERS
             .get((*pool).table)

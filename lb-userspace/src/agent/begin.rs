@@ -76,7 +76,7 @@ impl Engine {
                 ExitCode::Refused,
             );
         };
-        if let Some(committed) = &self.committed {
+        if let Some(committed) = self.committed() {
             findings.extend(check_against(committed, &config, &apply.file));
         }
         if let Some(why) = self.all_drained(&config) {
@@ -125,7 +125,7 @@ impl Engine {
             vips: Vec::new(),
             pools: Vec::new(),
         };
-        let committed = self.committed.as_ref().unwrap_or(&empty);
+        let committed = self.committed().unwrap_or(&empty);
         let (seed, policy) = (self.seed(), &self.setup.policy);
         let plan = Plan::of(committed, config, self.active, seed, policy)
             .map_err(|error| format!("a lookup table cannot be filled: {error}"))?;

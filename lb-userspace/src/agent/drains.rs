@@ -273,7 +273,7 @@ impl Engine {
 
     /// Time after which a flow of a pool counts as gone.
     fn idle_of(&self, pool: &str) -> Duration {
-        let config = self.committed.as_ref();
+        let config = self.committed();
         let pool = config.and_then(|config| config.pool(pool));
         pool.and_then(|pool| pool.idle_timeout).unwrap_or(IDLE)
     }

@@ -19,6 +19,7 @@ use crate::change::store::{Generation, Meta, StoreError};
 use crate::config::{Config, Digest};
 use crate::kernel::KernelError;
 use crate::kernel::image::Image;
+use crate::kernel::kept::Known;
 use crate::kernel::numbers::Numbers;
 use crate::kernel::stage::{recycle, stage, sweep, verify};
 
@@ -167,13 +168,20 @@ impl Engine {
 
     fn stage(&mut self, spec: &Spec, config: &Config) -> Result<Digest, KernelError> {
         self.settle_flows(spec.change)?;
-        let known = self.committed.clone();
         let unresolved = self.hops.resolve(&self.runtime, &self.kernel, config)?;
         if !spec.forced {
-            Self::refuse_unresolved(config, known.as_ref(), &unresolved)?;
+            Self::refuse_unresolved(config, self.committed(), &unresolved)?;
         }
-        let image = self.image(config)?;
-        let sealed = stage(&self.kernel, &image, spec.generation, spec.base)?;
+        let mut image = self.image(self.committed.as_ref(), config, spec.digest)?;
+        let sealed = match stage(&self.kernel, &image, spec.generation, spec.base) {
+            // What the guard does not take over as it is, it says more about when it is put in full.
+            Err(KernelError::Refused(refused)) if refused.op == Op::KeepPool => {
+                tracing::info!(%refused, "every pool is put anew");
+                image = self.image(None, config, spec.digest)?;
+                stage(&self.kernel, &image, spec.generation, spec.base)?
+            }
+            outcome => outcome?,
+        };
         verify(&self.kernel, &image, &sealed)?;
         let digest = self.kernel.maps.header(sealed.slot)?.digest;
         if let Some(running) = &mut self.running {
@@ -195,11 +203,17 @@ impl Engine {
     }
 
     /// The image; backend numbers of removed backends are recycled if there are none left.
-    pub(super) fn image(&self, config: &Config) -> Result<Image, KernelError> {
+    pub(super) fn image(
+        &self,
+        known: Option<&Known>,
+        config: &Config,
+        digest: Digest,
+    ) -> Result<Image, KernelError> {
         let build = || {
             Image::after(
-                self.committed.as_ref(),
+                known,
                 config,
+                digest,
                 self.seed(),
                 &self.kernel.maps,
                 &|pool, backend| self.hops.number(target(pool, backend)),

@@ -23,8 +23,9 @@ use crate::change::journal::Kind;
 use crate::change::ledger::Ledger;
 use crate::change::machine::{Change, Effect, Event, KernelView, Progress};
 use crate::change::store::Store;
-use crate::config::{Config, Finding, FleetSeed};
+use crate::config::{Config, Digest, Finding, FleetSeed};
 use crate::kernel::image::Image;
+use crate::kernel::kept::Known;
 use crate::kernel::object::Kernel;
 
 /// Time between rounds without requests: the judgement round of a trial.
@@ -66,7 +67,7 @@ pub struct Engine {
     pub(super) store: Store,
     pub(super) running: Option<Running>,
     /// The committed configuration, if it could be read.
-    pub(super) committed: Option<Config>,
+    pub(super) committed: Option<Known>,
     /// ACTIVE's generation as last seen.
     pub(super) active: u64,
     /// Which lap of short ids the flow table was swept for.
@@ -196,9 +197,17 @@ impl Engine {
     }
 
     /// The configuration of a generation, as stored.
-    pub(super) fn stored(&self, generation: u64) -> Option<Config> {
+    pub(super) fn stored(&self, generation: u64) -> Option<Known> {
         let stored = self.store.load(generation).ok()?;
-        Config::from_canonical_json(&stored.canonical).ok()
+        Some(Known {
+            config: Config::from_canonical_json(&stored.canonical).ok()?,
+            digest: Digest::of(stored.canonical.as_bytes()),
+        })
+    }
+
+    /// The committed configuration, if it could be read.
+    pub(super) fn committed(&self) -> Option<&Config> {
+        self.committed.as_ref().map(|known| &known.config)
     }
 
     /// The seed that is loaded. Another one in agent.toml holds from the next load on: tables that

@@ -1,5 +1,6 @@
 //! Judging a trial on its traffic: counters read each round, the verdict given to the change.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use lb_common::control::{Cause, ControlRecord};
@@ -44,13 +45,20 @@ pub(super) struct Evidence {
 
 impl Evidence {
     /// For a sealed slot: the VIPs that it moves, and their pools.
-    fn new(kernel: &Kernel, image: &Image, slot: u8, old: Option<&Config>, timing: Timing) -> Self {
+    fn new(
+        kernel: &Kernel,
+        image: &Image,
+        slot: u8,
+        old: Option<&Config>,
+        timing: Timing,
+    ) -> Result<Self, KernelError> {
         let moved = touched::vips(kernel, image, slot, old);
-        let pools: Vec<&PoolImage> = image
+        let pools: Vec<Cow<'_, PoolImage>> = image
             .pools
             .iter()
             .filter(|pool| moved.iter().any(|vip| vip.entry.pool == pool.number))
-            .collect();
+            .map(|pool| pool.whole(&kernel.maps))
+            .collect::<Result<_, KernelError>>()?;
         let touched: Vec<Touched> = moved
             .iter()
             .map(|vip| touched::touched(image, vip, old))
@@ -59,7 +67,7 @@ impl Evidence {
             .iter()
             .map(|pool| touched::shares(pool, old))
             .collect();
-        Self {
+        Ok(Self {
             tracker: Tracker::new(timing),
             judge: Judge::new(Plan::new(touched.clone(), shares)),
             touched,
@@ -70,7 +78,7 @@ impl Evidence {
                 .collect(),
             salted_ns: 0,
             last: None,
-        }
+        })
     }
 
     /// One chance in a thousand of a false alarm is for all steps together.
@@ -138,7 +146,8 @@ impl Engine {
         let image = match (&running.image, &running.config) {
             (Some(image), _) => image,
             (None, Some(config)) => {
-                rebuilt = self.image(config)?;
+                let digest = running.change.spec().digest;
+                rebuilt = self.image(self.committed.as_ref(), config, digest)?;
                 &rebuilt
             }
             (None, None) => return Ok(None),
@@ -150,8 +159,8 @@ impl Engine {
             // The kernel tells the flows of earlier steps by themselves.
             settle_ns: 0,
         };
-        let old = self.committed.as_ref();
-        let mut evidence = Evidence::new(&self.kernel, image, slot, old, timing);
+        let old = self.committed();
+        let mut evidence = Evidence::new(&self.kernel, image, slot, old, timing)?;
         evidence.share_alpha(running.change.spec(), policy.dwell);
         Ok(Some(evidence))
     }

@@ -122,7 +122,7 @@ impl Engine {
         let mut wanted = Wanted::default();
         let trial = self.running.as_ref().and_then(|r| r.config.as_ref());
         // ACTIVE comes last: what is in both is checked as ACTIVE says.
-        for (slot, config) in [(shadow, trial), (Some(active), self.committed.as_ref())] {
+        for (slot, config) in [(shadow, trial), (Some(active), self.committed())] {
             if let (Some(slot), Some(config)) = (slot, config) {
                 let layout = readout::read_slot(&self.kernel.maps, slot).map_err(text)?;
                 wanted

@@ -112,7 +112,7 @@ impl Engine {
     /// Stages it, flips to it. The guard lets this pass although it is frozen or latched.
     fn load(&mut self, generation: u64, config: &Config) -> anyhow::Result<()> {
         self.hops.resolve(&self.runtime, &self.kernel, config)?;
-        let image = self.image(config)?;
+        let image = self.image(None, config, config.digest())?;
         let sealed = stage(&self.kernel, &image, generation, 0)?;
         verify(&self.kernel, &image, &sealed)?;
         let longest = self.setup.policy.confirm_within_max.min(RESTORE_WITHIN);

@@ -148,7 +148,7 @@ impl Engine {
                 services: stored
                     .map(|stored| stored.services.into_bytes())
                     .unwrap_or_default(),
-                config: self.stored(generation),
+                config: self.stored(generation).map(|known| known.config),
                 change,
                 findings: Vec::new(),
                 image: None,

@@ -4,6 +4,7 @@
 //! RFC 5952, durations in milliseconds, defaults of optional keys left out. The digest is SHA-256
 //! of its bytes (FIPS 180-4), so `sha256sum` of the stored form must print the same.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -73,8 +74,10 @@ impl Digest {
 impl Config {
     /// The canonical form: equal for equal configurations, one line, no trailing newline.
     pub fn canonical_json(&self) -> String {
-        let mut config = self.clone();
-        config.sort();
+        let mut config = Cow::Borrowed(self);
+        if !config.is_sorted() {
+            config.to_mut().sort();
+        }
         // Cannot fail: every key is a string and no value has a fallible serializer. Should it
         // ever, the empty text reads as no configuration at all.
         serde_json::to_string(&FormRef {

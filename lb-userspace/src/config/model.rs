@@ -240,16 +240,12 @@ pub struct Identity {
 impl Config {
     /// The pool of that name.
     pub fn pool(&self, name: &str) -> Option<&Pool> {
-        let place = self
-            .pools
-            .binary_search_by(|pool| pool.name.as_str().cmp(name));
-        let sorted = place.ok().and_then(|place| self.pools.get(place));
-        sorted.or_else(|| self.pools.iter().find(|pool| pool.name == name))
+        named(&self.pools, name, |pool| &pool.name)
     }
 
     /// The VIP of that name.
     pub fn vip(&self, name: &str) -> Option<&Vip> {
-        self.vips.iter().find(|vip| vip.name == name)
+        named(&self.vips, name, |vip| &vip.name)
     }
 
     /// The VIP that packets to this address, port and protocol are for: the port's own, else the
@@ -263,6 +259,16 @@ impl Config {
         of(port).or_else(|| of(0))
     }
 
+    /// Whether every list is in the order that this type promises.
+    pub fn is_sorted(&self) -> bool {
+        self.vips.is_sorted_by_key(|vip| &vip.name)
+            && self.pools.is_sorted_by_key(|pool| &pool.name)
+            && self
+                .pools
+                .iter()
+                .all(|pool| pool.backends.is_sorted_by_key(|backend| &backend.name))
+    }
+
     /// Puts every list into the order that this type promises.
     pub fn sort(&mut self) {
         self.vips.sort_by(|a, b| a.name.cmp(&b.name));
@@ -271,6 +277,13 @@ impl Config {
             pool.backends.sort_by(|a, b| a.name.cmp(&b.name));
         }
     }
+}
+
+/// What has this name, in a list that is sorted by name as promised; else anywhere in it.
+fn named<'a, T>(list: &'a [T], name: &str, of: fn(&T) -> &String) -> Option<&'a T> {
+    let place = list.binary_search_by(|one| of(one).as_str().cmp(name));
+    let sorted = place.ok().and_then(|place| list.get(place));
+    sorted.or_else(|| list.iter().find(|one| of(one) == name))
 }
 
 impl Pool {

@@ -11,7 +11,7 @@ use lb_common::policy::{HardEvents, Policy};
 use lb_common::room::{FlowLocal, FlowRoom};
 use lb_common::sample::Sample;
 use lb_common::slot::{
-    Chunk, Member, Name, NextHop, Node, PoolEntry, SlotHeader, TableHeader, VipEntry,
+    CHUNK_ENTRIES, Chunk, Member, Name, NextHop, Node, PoolEntry, SlotHeader, TableHeader, VipEntry, chunks,
 };
 use zerocopy::FromBytes;
 
@@ -20,7 +20,7 @@ use super::pins::Pins;
 use crate::sys::MappedArray;
 
 /// Every map of the object but the timer's, all frozen.
-pub const FROZEN: [&str; 36] = [
+pub const FROZEN: [&str; 37] = [
     "CONTROL",
     "POLICY",
     "HARD_EVENTS",
@@ -37,6 +37,7 @@ pub const FROZEN: [&str; 36] = [
     "TABLES",
     "NEXT_HOPS",
     "VIP_NAMES",
+    "VIPS_TAKEN",
     "POOL_NAMES",
     "MEMBER_NAMES",
     "FLOWS",
@@ -305,6 +306,25 @@ impl Maps {
     /// An element of the lookup tables.
     pub fn chunk(&self, index: u32) -> Option<Chunk> {
         self.tables.get(index as usize)
+    }
+
+    /// The entries of a lookup table whose first element is `start`.
+    pub fn entries(&self, start: u32, size: u32) -> Option<Vec<u16>> {
+        let length = usize::try_from(size).ok()?;
+        let mut entries = Vec::with_capacity(length.saturating_add(CHUNK_ENTRIES));
+        for index in 0..chunks(size) {
+            entries.extend(self.chunk(start.checked_add(index)?)?);
+        }
+        entries.truncate(length);
+        Some(entries)
+    }
+
+    /// One of them.
+    pub fn table_entry(&self, start: u32, place: u32) -> Option<u16> {
+        let place = usize::try_from(place).ok()?;
+        let element = u32::try_from(place / CHUNK_ENTRIES).ok()?;
+        let chunk = self.chunk(start.checked_add(element)?)?;
+        chunk.get(place % CHUNK_ENTRIES).copied()
     }
 
     /// A line of the flow table.

@@ -10,7 +10,7 @@ pub mod flows;
 pub mod guard;
 pub mod image;
 pub mod inspect;
-mod kept;
+pub mod kept;
 mod link;
 pub mod maps;
 pub mod numbers;

@@ -4,7 +4,8 @@
 //! uses keeps its number. So an agent that starts anew, with the pins alone, goes on where the
 //! last one stopped.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::RangeInclusive;
 
 use lb_common::control::NO_SLOT;
 use lb_common::slot::{Member, Node, PoolEntry, table_state};
@@ -25,17 +26,14 @@ pub struct Region {
 }
 
 /// What is taken, as the kernel's maps say.
-#[derive(Clone, Debug, Default)]
-pub struct Numbers {
+pub struct Numbers<'a> {
+    maps: &'a Maps,
     node: Node,
     vips: BTreeMap<String, u16>,
     pools: BTreeMap<String, u16>,
     regions: BTreeMap<u16, Region>,
-    members: BTreeMap<u32, Member>,
-    /// Ids of members, by pool and identity.
-    ids: HashMap<(u16, u64), u32>,
-    /// Last id given in a region, by its base.
-    given: HashMap<u32, u32>,
+    /// Regions that backends were looked for in, by their base.
+    searched_regions: HashMap<u32, Taken>,
     /// Tables that ACTIVE or LKG uses: id to (start, chunks).
     tables: BTreeMap<u32, (u32, u32)>,
     used_vips: BTreeSet<u16>,
@@ -50,16 +48,59 @@ pub struct Numbers {
     searched_table: Option<(u32, u32, u32)>,
 }
 
-impl Numbers {
-    /// Reads the maps.
-    pub fn read(maps: &Maps) -> Result<Self, KernelError> {
-        let node = maps.node()?;
-        let mut numbers = Self {
-            node,
-            ..Self::default()
+/// What is taken in a region: only those that a change is about are looked at.
+struct Taken {
+    /// Members that are there, by pool and identity.
+    own: HashMap<(u16, u64), (u32, Member)>,
+    ids: HashSet<u32>,
+    /// Last id given: nothing below it is free.
+    given: u32,
+}
+
+impl Taken {
+    fn read(maps: &Maps, region: Region) -> Self {
+        let mut taken = Self {
+            own: HashMap::new(),
+            ids: HashSet::new(),
+            given: region.base,
         };
-        numbers.read_members(maps);
-        numbers.read_names(maps)?;
+        for id in region.ids() {
+            if let Some(member) = maps.member(id).filter(|member| member.identity != 0) {
+                let key = (member.pool, member.identity);
+                taken.own.entry(key).or_insert((id, member));
+                taken.ids.insert(id);
+            }
+        }
+        taken
+    }
+}
+
+impl Region {
+    /// Its member ids.
+    fn ids(self) -> RangeInclusive<u32> {
+        self.base.saturating_add(1)..=self.base.saturating_add(self.limit)
+    }
+}
+
+impl<'a> Numbers<'a> {
+    /// Reads the maps.
+    pub fn read(maps: &'a Maps) -> Result<Self, KernelError> {
+        let mut numbers = Self {
+            maps,
+            node: maps.node()?,
+            vips: BTreeMap::new(),
+            pools: BTreeMap::new(),
+            regions: BTreeMap::new(),
+            searched_regions: HashMap::new(),
+            tables: BTreeMap::new(),
+            used_vips: BTreeSet::new(),
+            used_pools: BTreeSet::new(),
+            taken: None,
+            searched: None,
+            starts: BTreeMap::new(),
+            searched_table: None,
+        };
+        numbers.read_names()?;
         let Some(record) = maps.record()? else {
             return Ok(numbers);
         };
@@ -67,31 +108,22 @@ impl Numbers {
         for slot in [record.active, record.lkg] {
             if slot != NO_SLOT {
                 bits |= 1 << slot;
-                numbers.read_slot(maps, slot)?;
+                numbers.read_slot(slot)?;
             }
         }
-        numbers.read_tables(maps, bits)?;
+        numbers.read_tables(bits)?;
         Ok(numbers)
     }
 
-    fn read_members(&mut self, maps: &Maps) {
-        for id in 1..self.node.members {
-            if let Some(member) = maps.member(id).filter(|member| member.identity != 0) {
-                self.ids.entry((member.pool, member.identity)).or_insert(id);
-                self.members.insert(id, member);
-            }
-        }
-    }
-
-    fn read_names(&mut self, maps: &Maps) -> Result<(), KernelError> {
+    fn read_names(&mut self) -> Result<(), KernelError> {
         for vip in 0..u16::try_from(self.node.vips).unwrap_or(u16::MAX) {
-            let name = maps.vip_name(vip)?;
+            let name = self.maps.vip_name(vip)?;
             if !name.is_empty() {
                 self.vips.insert(name, vip);
             }
         }
         for pool in 0..u16::try_from(self.node.pools).unwrap_or(u16::MAX) {
-            let name = maps.pool_name(pool)?;
+            let name = self.maps.pool_name(pool)?;
             if !name.is_empty() {
                 self.pools.insert(name, pool);
             }
@@ -99,7 +131,8 @@ impl Numbers {
         Ok(())
     }
 
-    fn read_slot(&mut self, maps: &Maps, slot: u8) -> Result<(), KernelError> {
+    fn read_slot(&mut self, slot: u8) -> Result<(), KernelError> {
+        let maps = self.maps;
         let generation = maps.header(slot)?.generation;
         for pool in 0..u16::try_from(self.node.pools).unwrap_or(u16::MAX) {
             let entry: PoolEntry = maps.pool(&self.node, slot, pool)?;
@@ -122,9 +155,9 @@ impl Numbers {
         Ok(())
     }
 
-    fn read_tables(&mut self, maps: &Maps, bits: u16) -> Result<(), KernelError> {
+    fn read_tables(&mut self, bits: u16) -> Result<(), KernelError> {
         for table in 1..self.node.tables {
-            let header = maps.table_header(table)?;
+            let header = self.maps.table_header(table)?;
             if header.slots & bits != 0 && header.state == table_state::SEALED {
                 self.tables.insert(table, (header.start, header.chunks));
             }
@@ -207,10 +240,10 @@ impl Numbers {
             )
         };
         let mut taken: BTreeMap<u32, u32> = self.regions.values().map(ends).collect();
-        for id in self.members.keys() {
-            let within = taken.range(..=*id).next_back();
-            if within.is_none_or(|(_, end)| end < id) {
-                taken.insert(*id, *id);
+        for (id, _) in self.members() {
+            let within = taken.range(..=id).next_back();
+            if within.is_none_or(|(_, end)| *end < id) {
+                taken.insert(id, id);
             }
         }
         taken
@@ -218,35 +251,35 @@ impl Numbers {
 
     /// Id of a backend in its pool's region: its own, else a free one; `None` if the region is full.
     pub fn member(&mut self, region: Region, wanted: &Member) -> Option<u32> {
-        let last = region.base.saturating_add(region.limit);
-        let ids = region.base.saturating_add(1)..=last;
-        let own = self.ids.get(&(wanted.pool, wanted.identity));
-        let own = own.filter(|id| ids.contains(id)).filter(|id| {
-            let same = |member: &Member| {
-                member.address == wanted.address && member.forward == wanted.forward
-            };
-            self.members.get(id).is_some_and(same)
-        });
-        if let Some(id) = own {
+        let maps = self.maps;
+        let taken = self.searched_regions.entry(region.base);
+        let taken = taken.or_insert_with(|| Taken::read(maps, region));
+        let key = (wanted.pool, wanted.identity);
+        let same = |member: &Member| {
+            member.address == wanted.address && member.forward == wanted.forward
+        };
+        if let Some((id, _)) = taken.own.get(&key).filter(|(_, member)| same(member)) {
             return Some(*id);
         }
         // Ids are given away only, so nothing below the last one given is free.
-        let first = self.given.get(&region.base).copied();
-        let first = first.unwrap_or(region.base).saturating_add(1);
-        let id = (first..=last).find(|id| !self.members.contains_key(id))?;
-        self.given.insert(region.base, id);
-        self.ids.insert((wanted.pool, wanted.identity), id);
-        self.members.insert(id, *wanted);
+        let mut above = taken.given.saturating_add(1)..=*region.ids().end();
+        let id = above.find(|id| !taken.ids.contains(id))?;
+        taken.given = id;
+        taken.own.insert(key, (id, *wanted));
+        taken.ids.insert(id);
         Some(id)
+    }
+
+    /// Every number that is a backend's.
+    fn members(&self) -> impl Iterator<Item = (u32, Member)> {
+        let all = (1..self.node.members).filter_map(|id| Some((id, self.maps.member(id)?)));
+        all.filter(|(_, member)| member.identity != 0)
     }
 
     /// Ids that no slot has: candidates for being freed.
     pub fn idle_members(&self) -> Vec<u32> {
-        self.members
-            .iter()
-            .filter(|(_, member)| member.slots == 0)
-            .map(|(id, _)| *id)
-            .collect()
+        let idle = self.members().filter(|(_, member)| member.slots == 0);
+        idle.map(|(id, _)| id).collect()
     }
 
     /// A free table id and room for `chunks` elements.

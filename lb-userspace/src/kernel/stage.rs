@@ -1,7 +1,7 @@
 //! Writing an image into SHADOW through the guard, sealing it, reading it back.
 
 use lb_common::guard::{BeginPut, CHUNKS, MemberPut, Op, PUTS, PoolPut, VipPut};
-use lb_common::slot::{CHUNK_ENTRIES, PoolEntry, chunks};
+use lb_common::slot::{CHUNK_ENTRIES, PoolEntry, chunks, pool_seal};
 use zerocopy::IntoBytes;
 
 use super::KernelError;
@@ -46,10 +46,14 @@ pub fn stage(
     let slot = first(guard.call(Op::Begin, base, &[generation], digest.as_bytes())?);
     while first(guard.call(Op::Clear, base, &[], &[])?) > 0 {}
     for pool in &image.pools {
-        put_pool(guard, pool)?;
+        if pool.kept {
+            guard.call(Op::KeepPool, base, &[u64::from(pool.number)], &[])?;
+        } else {
+            put_pool(guard, pool)?;
+        }
     }
     put_vips(guard, image.vips.iter().chain(&image.addresses))?;
-    for pool in &image.pools {
+    for pool in image.pools.iter().filter(|pool| !pool.kept) {
         guard.call(Op::SealPool, base, &[u64::from(pool.number)], &[])?;
     }
     for vip in &image.vips {
@@ -58,7 +62,11 @@ pub fn stage(
     let totals = [
         count(image.vips.len()),
         count(image.pools.len()),
-        count(image.members().count()),
+        image
+            .pools
+            .iter()
+            .map(|pool| u64::from(pool.entry.members))
+            .sum(),
     ];
     let sealed = guard.call(Op::Seal, base, &totals, &[])?;
     let number = |index: usize| {
@@ -195,13 +203,18 @@ fn verify_pool(kernel: &Kernel, pool: &PoolImage, sealed: &Sealed) -> Result<(),
     let differs = |what: &str| KernelError::Mismatch(format!("pool {}: {what}", pool.name));
     let entry = kernel.maps.pool(&kernel.node, sealed.slot, pool.number)?;
     let wanted = &pool.entry;
+    let seal = if pool.kept {
+        pool_seal::KEPT
+    } else {
+        pool_seal::WALKED
+    };
     let keys = |entry: &PoolEntry| {
         let quic = (entry.quic_bytes, entry.ids_table);
         (entry.on_dead, entry.idle, entry.mtu, quic)
     };
     if entry.table != pool.table.id
         || entry.generation != sealed.generation
-        || entry.sealed != 1
+        || entry.sealed != seal
         || keys(&entry) != keys(wanted)
     {
         return Err(differs("its record"));

@@ -91,6 +91,25 @@ impl Plan {
         seed: FleetSeed,
         policy: &Policy,
     ) -> Result<Self, MaglevError> {
+        // Hashing the whole configuration takes as long as all the rest.
+        std::thread::scope(|scope| {
+            let digest = scope.spawn(|| new.digest());
+            let plan = Self::without_digest(old, new, base, seed, policy)?;
+            Ok(Self {
+                config: digest.join().unwrap_or_else(|_| new.digest()),
+                ..plan
+            })
+        })
+    }
+
+    /// All but the configuration's digest.
+    fn without_digest(
+        old: &Config,
+        new: &Config,
+        base: u64,
+        seed: FleetSeed,
+        policy: &Policy,
+    ) -> Result<Self, MaglevError> {
         let mut tables = moved::Tables::new(seed);
         let before: BTreeMap<Key, &Vip> = old.vips.iter().map(|vip| (key(vip), vip)).collect();
         let mut vips = Vec::with_capacity(new.vips.len());
@@ -119,7 +138,7 @@ impl Plan {
         let class = invariant::classify(&step(&vips), ppm(policy.r1_moved), ppm(policy.r2_moved));
         Ok(Self {
             base,
-            config: new.digest(),
+            config: Digest([0; 32]),
             class: class as u32,
             cross_service: cross_service(new),
             differences: diff(old, new),

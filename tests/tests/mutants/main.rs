@@ -8,6 +8,7 @@
 )]
 
 mod damage;
+mod keeps;
 mod pools;
 mod services;
 mod slots;
@@ -160,7 +161,7 @@ fn good_ones(count: usize) {
 
 #[test]
 fn mutated_slots_are_refused_by_the_invariant_they_violate() {
-    mutants(81);
+    mutants(96);
 }
 
 #[test]

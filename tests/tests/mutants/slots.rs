@@ -1,7 +1,7 @@
 //! Slots that are not whole, that come from the past, that may not be tried (K2, K3, K4).
 
 use lb_common::control::SHARE_ALL;
-use lb_common::guard::Refusal;
+use lb_common::guard::{Op, Refusal};
 
 use crate::damage::{Mutation, last_of_a_row, own_pool, running, trial};
 
@@ -188,6 +188,67 @@ pub const MUTATIONS: &[Mutation] = &[
             vips[other].entry.vip = vips[first].entry.vip;
             vips[other].name = vips[first].name.clone();
             draft.sealed()
+        },
+    },
+    Mutation {
+        name: "another name under a number in use",
+        refusal: Refusal::InUse,
+        attempt: |draft, random| {
+            // These three are in every base.
+            let name = ["s0", "s1", "s2"][random.index(3)];
+            if random.below(2) == 0 {
+                draft.of_name(name).name.push('x');
+            } else {
+                draft.vip_of_name(name).name.push('x');
+            }
+            draft.written()
+        },
+    },
+    Mutation {
+        name: "a kept pool that ACTIVE has not",
+        refusal: Refusal::Incomplete,
+        attempt: |draft, random| {
+            draft.cleared()?;
+            let free = u64::from(draft.bench.kernel.node.pools) - 1 - random.below(8);
+            draft.call(Op::KeepPool, &[free], &[])
+        },
+    },
+    Mutation {
+        name: "a kept pool written",
+        refusal: Refusal::InUse,
+        attempt: |draft, random| {
+            draft.cleared()?;
+            let name = ["s0", "s1", "s2"][random.index(3)];
+            let pool = draft.of_name(name).clone();
+            draft.keep(&pool)?;
+            match random.below(3) {
+                0 => draft.pool(&pool),
+                1 => draft.members(&pool.members[..1]),
+                _ => draft.keep(&pool),
+            }
+        },
+    },
+    Mutation {
+        name: "a kept pool, and an older base",
+        refusal: Refusal::StaleBase,
+        attempt: |draft, random| {
+            draft.cleared()?;
+            let pool = draft.of_name("s1").clone();
+            draft.base = draft.base.wrapping_add(random.draw() | 1);
+            draft.keep(&pool)
+        },
+    },
+    Mutation {
+        name: "an IPv4 VIP on a kept pool of IPv6 backends",
+        refusal: Refusal::InUse,
+        attempt: |draft, random| {
+            draft.cleared()?;
+            let pool = draft.of_name("s0").clone();
+            draft.keep(&pool)?;
+            let name = ["s1", "s2"][random.index(2)];
+            let mut vip = draft.vip_of_name(name).clone();
+            vip.entry.pool = pool.number;
+            draft.vips(&[vip])
         },
     },
 ];

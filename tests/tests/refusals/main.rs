@@ -6,6 +6,7 @@
     reason = "a helper of a test fails the test by panicking"
 )]
 
+mod keeps;
 mod model;
 mod seals;
 mod trials;

@@ -148,6 +148,7 @@ fn fresh(draft: &mut Draft<'_>) -> lb_userspace::kernel::image::TableImage {
     lb_userspace::kernel::image::TableImage {
         id: new.id + 1,
         start: new.start + 8,
+        size: new.size,
         entries,
         shared: false,
     }

@@ -4,7 +4,7 @@ use lb_common::guard::{Op, Refusal};
 use lb_common::slot::NextHop;
 use lb_tests::draft::Draft;
 
-use crate::{Running, base, refused};
+use crate::{Running, base, change, refused};
 
 #[test]
 fn tables_that_are_not_the_slots_to_write() {
@@ -134,6 +134,18 @@ fn pools_and_backends_that_are_not_as_announced() {
         let id = u64::from(member.id);
         (draft.written(), refused(Refusal::InUse, &[id]))
     });
+    running.refuses("another name under the number of ACTIVE's pool", |draft| {
+        let pool = draft.of_name("web");
+        "renamed".clone_into(&mut pool.name);
+        let number = u64::from(pool.number);
+        (draft.written(), refused(Refusal::InUse, &[number]))
+    });
+    running.refuses("another name under the number of ACTIVE's VIP", |draft| {
+        let vip = draft.vip_of_name("web");
+        "renamed".clone_into(&mut vip.name);
+        let place = u64::from(vip.place);
+        (draft.written(), refused(Refusal::InUse, &[place]))
+    });
     running.refuses("a backend outside its pool's region", |draft| {
         let pool = draft.of_name("new");
         let outside = pool.entry.member_base + pool.entry.member_limit + 1;
@@ -153,6 +165,39 @@ fn pools_and_backends_that_are_not_as_announced() {
         let number = u64::from(pool.number);
         (draft.written(), refused(Refusal::OutOfRange, &[number]))
     });
+}
+
+/// What goes back to LKG is read out by its own names, too; a number that neither has is free for any.
+#[test]
+fn names_of_what_only_lkg_has_stay() {
+    let running = Running::new();
+    running.bench.commit(&change());
+    running.bench.commit(&base(4));
+    let numbers = |draft: &mut Draft<'_>| {
+        let pool = draft.of_name("new").number;
+        (pool, draft.vip_of_name("new").entry.vip)
+    };
+    running.refuses("another name under LKG's pool number", |draft| {
+        let pool = draft.of_name("new");
+        "renamed".clone_into(&mut pool.name);
+        let number = u64::from(pool.number);
+        (draft.written(), refused(Refusal::InUse, &[number]))
+    });
+    running.refuses("another name under LKG's VIP number", |draft| {
+        let vip = draft.vip_of_name("new");
+        "renamed".clone_into(&mut vip.name);
+        let place = u64::from(vip.place);
+        (draft.written(), refused(Refusal::InUse, &[place]))
+    });
+    running.bench.commit(&base(4));
+    let mut draft = Draft::of(&running.bench, &change());
+    let (pool, vip) = numbers(&mut draft);
+    "renamed".clone_into(&mut draft.of_name("new").name);
+    "renamed".clone_into(&mut draft.vip_of_name("new").name);
+    draft.sealed().expect("sealed");
+    let maps = &running.bench.kernel.maps;
+    assert_eq!(maps.pool_name(pool).expect("name"), "renamed");
+    assert_eq!(maps.vip_name(vip).expect("name"), "renamed");
 }
 
 #[test]

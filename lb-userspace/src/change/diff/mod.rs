@@ -1,6 +1,6 @@
 //! What differs between two configurations, by name.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
 use serde::Serialize;
@@ -124,6 +124,9 @@ fn names<'a>(
 }
 
 fn vip(name: &str, old: Option<&Vip>, new: Option<&Vip>, found: &mut Vec<Difference>) {
+    if old == new {
+        return;
+    }
     let vip = name.to_owned();
     match (old, new) {
         (None, Some(new)) => found.push(Difference::VipIn {
@@ -174,12 +177,18 @@ fn pool(name: &str, old: Option<&Pool>, new: Option<&Pool>, found: &mut Vec<Diff
         }
         (None, None) => {}
     }
-    let backends = |pool: Option<&Pool>| pool.map(|p| p.backends.clone()).unwrap_or_default();
-    let (old, new) = (backends(old), backends(new));
-    for backend in names(old.iter().map(|b| &b.name), new.iter().map(|b| &b.name)) {
-        let of = |list: &[Backend]| list.iter().find(|b| b.name == backend).cloned();
-        backend_in(name, backend, of(&old).as_ref(), of(&new).as_ref(), found);
+    let (old, new) = (by_name(old), by_name(new));
+    let all: BTreeSet<&str> = old.keys().chain(new.keys()).copied().collect();
+    for backend in all {
+        let of = |list: &BTreeMap<&str, _>| list.get(backend).copied();
+        backend_in(name, backend, of(&old), of(&new), found);
     }
+}
+
+fn by_name(pool: Option<&Pool>) -> BTreeMap<&str, &Backend> {
+    let backends = pool.map(|pool| pool.backends.as_slice()).unwrap_or_default();
+    let named = backends.iter().map(|backend| (backend.name.as_str(), backend));
+    named.collect()
 }
 
 fn backend_in(

@@ -147,7 +147,7 @@ fn one(
     for _ in 0..2 {
         let (frame, expected) = model.expect(kernel, vip, flow, kind)?;
         let decision = kernel.prober.run(&frame, ask)?;
-        problem = difference(model, slot, &decision, &expected);
+        problem = difference(kernel, model, slot, &decision, &expected);
         if problem.is_none() {
             let lost = expected.member.is_none() && kind != Kind::Fragment;
             report.unserved = report.unserved.saturating_add(usize::from(lost));
@@ -167,7 +167,13 @@ fn one(
 }
 
 /// What differs, as the end of a sentence that begins with the packet.
-fn difference(model: &Model<'_>, slot: u8, got: &Decision, wanted: &Expected) -> Option<String> {
+fn difference(
+    kernel: &Kernel,
+    model: &Model<'_>,
+    slot: u8,
+    got: &Decision,
+    wanted: &Expected,
+) -> Option<String> {
     if got.slot != slot {
         return Some(format!("was decided by slot {}, not {slot}", got.slot));
     }
@@ -190,8 +196,8 @@ fn difference(model: &Model<'_>, slot: u8, got: &Decision, wanted: &Expected) ->
     if got.member != wanted.member {
         return Some(format!(
             "went to backend {}, should to {}",
-            model.backend(got.member),
-            model.backend(wanted.member)
+            model.backend(kernel, got.member),
+            model.backend(kernel, wanted.member)
         ));
     }
     if got.followed {

@@ -40,6 +40,14 @@ pub struct Expected {
     pub packet: Vec<u8>,
 }
 
+/// A backend: as it was meant, and as it is now.
+#[derive(Clone, Copy)]
+struct Meant {
+    id: u32,
+    member: Member,
+    now: Member,
+}
+
 /// An image, by number.
 pub struct Model<'a> {
     pools: BTreeMap<u16, &'a PoolImage>,
@@ -56,14 +64,34 @@ impl<'a> Model<'a> {
     }
 
     /// Name of a backend.
-    pub fn backend(&self, id: Option<u32>) -> String {
+    pub fn backend(&self, kernel: &Kernel, id: Option<u32>) -> String {
         let Some(id) = id else {
             return "none".to_owned();
         };
-        match self.members.get(&id) {
-            Some(member) => member.name.clone(),
-            None => format!("#{id}, which is not of this generation"),
+        let foreign = || format!("#{id}, which is not of this generation");
+        if let Some(member) = self.members.get(&id) {
+            return member.name.clone();
         }
+        let pool = kernel.maps.member(id).map(|member| member.pool);
+        let pool = pool.and_then(|pool| self.pools.get(&pool));
+        if !pool.is_some_and(|pool| pool.kept) {
+            return foreign();
+        }
+        let name = kernel.maps.member_name(id);
+        name.map_or_else(|_| foreign(), |name| name)
+    }
+
+    /// The backend with this id of a pool: as it was meant, and as it is now. What is kept is meant to be
+    /// as it is.
+    fn member(&self, kernel: &Kernel, pool: &PoolImage, id: u32) -> Option<Meant> {
+        let now = kernel.maps.member(id)?;
+        let member = if pool.kept {
+            let own = now.identity != 0 && now.pool == pool.number;
+            own.then_some(now)?
+        } else {
+            self.members.get(&id)?.member
+        };
+        Some(Meant { id, member, now })
     }
 
     /// A packet of a flow to `vip`, and what should become of it.
@@ -87,12 +115,12 @@ impl<'a> Model<'a> {
             let expected = dropped(Reason::Fragment, None, None, &frame);
             return Ok((frame, expected));
         }
-        let Some((meant, there)) = self.choose(kernel, vip, &key(flow)) else {
+        let Some(meant) = self.choose(kernel, vip, &key(flow)) else {
             let frame = packet::frame(&packet::build(flow, kind, SHORT));
             let expected = dropped(Reason::NoBackend, number, None, &frame);
             return Ok((frame, expected));
         };
-        let hop = kernel.maps.next_hop(u32::from(there.next_hop))?;
+        let hop = kernel.maps.next_hop(u32::from(meant.now.next_hop))?;
         let pool = self.pools.get(&vip.entry.pool);
         let mtu = match pool.map_or(0, |pool| pool.entry.mtu) {
             0 => hop.mtu,
@@ -128,23 +156,22 @@ impl<'a> Model<'a> {
         kernel: &Kernel,
         vip: &VipImage,
         key: &FlowKey,
-    ) -> Option<(&'a MemberImage, Member)> {
+    ) -> Option<Meant> {
         let pool = self.pools.get(&vip.entry.pool)?;
-        let size = u32::try_from(pool.table.entries.len()).ok()?;
+        let size = pool.table.size;
         let key = scheme::placed(key, vip.entry.flags, vip.entry.port);
         let mut hash = hash::flow(kernel.node.fleet_key, &key);
-        let mut spare: Option<(&'a MemberImage, Member)> = None;
+        let mut spare: Option<Meant> = None;
         for _ in 0..TRIES {
-            let entry = usize::try_from(hash::entry(hash, size)).ok()?;
-            let number = pool.table.entries.get(entry).copied().unwrap_or(0);
+            let number = pool.entry_at(&kernel.maps, hash::entry(hash, size));
             let id = pool.entry.member_base.saturating_add(u32::from(number));
-            let found = self.members.get(&id).copied().zip(kernel.maps.member(id));
+            let found = self.member(kernel, pool, id);
             if let Some(found) = found.filter(|_| number != 0) {
-                if found.1.takes(hash) {
+                if found.now.takes(hash) {
                     return Some(found);
                 }
-                let up = found.1.state == member_state::UP;
-                if found.1.spare() && (spare.is_none() || up) {
+                let up = found.now.state == member_state::UP;
+                if found.now.spare() && (spare.is_none() || up) {
                     spare = Some(found);
                 }
             }

@@ -92,7 +92,7 @@ reasons! {
     Broken = 20, "broken", Drop;
     /// An ICMP error about a packet that we tunnelled to a backend.
     TunnelError = 21, "tunnel-error", Pass;
-    /// A segment of a flow whose backend is down, of a pool that resets such flows: answered so.
+    /// A segment of a flow whose backend is down or has been since, of a pool that resets such flows: answered so.
     FlowReset = 22, "flow-reset", Reply;
     /// Sent to a backend without regard to the server id in its QUIC connection id: no backend has it.
     QuicUnknown = 23, "quic-unknown-id", Forward;

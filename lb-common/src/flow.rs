@@ -30,6 +30,9 @@ pub const FORGOTTEN: u32 = 56;
 /// Short change ids run from 1 to this.
 pub const MAX_CHANGE: u32 = BIRTH_MASK >> 1;
 const BIRTH_MASK: u32 = (1 << BIRTH_BITS) - 1;
+/// Stands where the member id of a dead backend stood whose pool has its clients reset: no backend has this
+/// id. The flow's next segment is answered with a reset, and what else comes is chosen for anew.
+pub const ORPHAN: u32 = (1 << MEMBER_BITS) - 1;
 /// Boot-clock nanoseconds to the age counter: one step is 2^34 ns, 17.2 s.
 pub const AGE_NS_SHIFT: u32 = 34;
 
@@ -137,6 +140,13 @@ impl Entry {
         Self(self.0 & !(BIRTH_MASK as u64))
     }
 
+    /// The entry of the same flow without its backend, since `age`: see [`ORPHAN`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn orphaned(self, age: u32) -> Self {
+        Self::new(self.0, ORPHAN, age, Birth::SETTLED)
+    }
+
     /// Steps since the last use, modulo [`AGES`].
     #[inline(always)]
     pub const fn idle(self, now: u32) -> u32 {
@@ -168,6 +178,9 @@ mod tests {
             let settled = later.settled();
             prop_assert_eq!((settled.member(), settled.birth(), settled.age()), (member, Birth::SETTLED, later.age()));
             prop_assert!(settled.matches(hash));
+            let orphan = later.orphaned(age);
+            prop_assert!(orphan.matches(hash));
+            prop_assert_eq!((orphan.member(), orphan.age(), orphan.birth()), (ORPHAN, age, Birth::SETTLED));
         }
     }
 

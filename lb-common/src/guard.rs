@@ -107,8 +107,9 @@ codes! {
         SetMember = 19,
         /// Reads the clock. Reply: boot-clock ns, jiffies.
         Clock = 20,
-        /// Forgets flows whose member no slot has, in the next [`SWEEPS`] buckets; with no trial on,
-        /// also which change a flow was born in. Reply: sweeps that are complete, buckets left.
+        /// Forgets flows whose member no slot has, or is down in a pool that does not keep the flows of such, in
+        /// the next [`SWEEPS`] buckets; with no trial on, also which change a flow was born in. Reply: sweeps
+        /// that are complete, buckets left.
         Sweep = 21,
         /// Frees the number of a member that no slot has had for a whole sweep. Argument: member.
         FreeMember = 22,

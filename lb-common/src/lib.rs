@@ -47,7 +47,7 @@ pub mod wire;
 
 /// Number of the layout of maps and programs, part of the path of the pins. Raise it with every
 /// change of a type in [`slot`], [`control`], [`counter`], [`flow`] or of a map's name.
-pub const ABI: u32 = 2;
+pub const ABI: u32 = 3;
 
 /// Bits of a member id.
 pub const MEMBER_BITS: u32 = 18;

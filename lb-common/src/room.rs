@@ -18,8 +18,10 @@ pub struct FlowRoom {
     pub changes: u64,
     /// Entries that the sweep under way has counted.
     pub counting: u64,
+    /// Entries of dead backends that sweeps have taken out.
+    pub purged: u64,
     /// Zero.
-    pub reserved: [u64; 3],
+    pub reserved: [u64; 2],
 }
 
 /// Of one CPU.

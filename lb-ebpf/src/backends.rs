@@ -3,6 +3,7 @@
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
+use lb_common::flow::ORPHAN;
 use lb_common::packet::{Packet, Role};
 use lb_common::slot::{CHUNK_ENTRIES, VipEntry, member_state, on_dead, vip_flag};
 use lb_common::wire::UDP_LEN;
@@ -22,12 +23,17 @@ pub const RESETS: u32 = 2;
 
 /// Whether an entry is followed: iff its backend is in that VIP's pool in the slot that decides, and
 /// up, or its pool keeps the flows of those that are down. `shape` is that slot, whether the packet
-/// is a segment, the policy, the pool.
+/// is a segment, the policy, the pool. An orphan ([`ORPHAN`]) has no backend any more.
 ///
 /// A global function of numbers, so that the verifier checks it once.
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn standing(member: u32, shape: u32) -> u32 {
+    let (policy, is_segment) = ((shape >> 8) as u8, shape & 1 << 4 != 0);
+    let resets = policy == on_dead::RESET && is_segment;
+    if member == ORPHAN {
+        return if resets { RESETS } else { 0 };
+    }
     let Some(member) = MEMBERS.get(member).filter(|_| member != 0) else {
         return 0;
     };
@@ -35,10 +41,9 @@ pub extern "C" fn standing(member: u32, shape: u32) -> u32 {
     if !here || u32::from(member.pool) != shape >> 16 {
         return 0;
     }
-    let policy = (shape >> 8) as u8;
     if member.state != member_state::DOWN || policy == on_dead::KEEP {
         STANDS
-    } else if policy == on_dead::RESET && shape & 1 << 4 != 0 {
+    } else if resets {
         RESETS
     } else {
         0

@@ -103,7 +103,7 @@ fn judge(now: u64) -> u64 {
     };
     let next = end_overdue(&writer, now);
     if let Some(record) = writer.record() {
-        room::tick(control, record.flags & control_flag::TRIAL == 0);
+        room::tick(control, record);
     }
     writer.give();
     next

@@ -7,7 +7,7 @@
 
 use core::intrinsics::{AtomicOrdering, atomic_cxchg};
 
-use lb_common::flow::{Birth, Entry, LINE_ENTRIES};
+use lb_common::flow::{Birth, Entry, LINE_ENTRIES, ORPHAN};
 use lb_common::flow_table::{self as table, How, Line as _, Put, Shape};
 
 use crate::maps::{CONTROL, FLOWS, MEMBERS};
@@ -63,9 +63,8 @@ impl table::Table for Map {
 
     #[inline(always)]
     fn lives(&self, entry: Entry) -> bool {
-        MEMBERS
-            .get(entry.member())
-            .is_some_and(|member| member.slots != 0)
+        let member = entry.member();
+        member == ORPHAN || MEMBERS.get(member).is_some_and(|member| member.slots != 0)
     }
 
     #[inline(always)]

@@ -9,15 +9,17 @@
 
 use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd};
 
-use lb_common::control::Control;
-use lb_common::flow::{Birth, Entry, FORGOTTEN, LINE_ENTRIES};
+use lb_common::SLOTS;
+use lb_common::control::{Control, ControlRecord, control_flag};
+use lb_common::flow::{Birth, Entry, FORGOTTEN, LINE_ENTRIES, ORPHAN};
 use lb_common::flow_table::{FIRST_BLOCKS, LOAD, Line as _, Shape};
 use lb_common::guard::Refusal;
 use lb_common::room::{FlowLocal, FlowRoom};
+use lb_common::slot::{member_state, on_dead};
 
 use crate::control::jiffies;
 use crate::flows::{self, shape};
-use crate::maps::{CONTROL, FLOOD_RATE, FLOW_LINES, FLOW_LOCAL, FLOW_ROOM, MEMBERS};
+use crate::maps::{self, CONTROL, FLOOD_RATE, FLOW_LINES, FLOW_LOCAL, FLOW_ROOM, MEMBERS};
 use crate::walk::walk;
 
 /// New flows on a CPU between two looks at what is due, a power of two.
@@ -210,14 +212,14 @@ extern "C" fn move_turn(turn: u32, state: *mut Lines) -> i64 {
 
 /// What the timer does: moves lines, and sweeps the table once a minute. The caller holds the lock.
 #[inline(always)]
-pub fn tick(control: *mut Control, settle: bool) {
+pub fn tick(control: *mut Control, record: &ControlRecord) {
     let shape = shape();
     if shape.is_moving() {
         begin_again(shape);
         advance(shape, TICK_LINES);
     }
     let lines = (shape.lines() / PASS_TICKS).clamp(LINES, TICK_LINES);
-    let _ = sweep(control, settle, lines);
+    let _ = sweep(control, record, lines);
 }
 
 /// If every line was taken on and not every one is moved, somebody took on lines that were none, while
@@ -241,6 +243,10 @@ struct Sweeping {
     first: u32,
     /// Entries that stay.
     stay: u32,
+    /// Entries of dead backends that went.
+    purged: u32,
+    /// Bits of the slots that decide.
+    deciding: u32,
     /// With no trial on, no flow is of a change any more: its short id may come round.
     settle: bool,
     /// Whether flows that have been idle for [`FORGOTTEN`] steps are forgotten.
@@ -248,10 +254,10 @@ struct Sweeping {
     age: u32,
 }
 
-/// Looks at the next lines: forgets flows whose backend no slot has, and in a table that has grown those
-/// that have been idle for long, too. The caller holds the lock.
+/// Looks at the next lines: forgets flows whose backend no slot has, or is dead in a pool that does not keep
+/// them, and in a table that has grown those that have been idle for long, too. The caller holds the lock.
 #[inline(always)]
-pub fn sweep(control: *mut Control, settle: bool, most: u32) -> Result<(), Refusal> {
+pub fn sweep(control: *mut Control, record: &ControlRecord, most: u32) -> Result<(), Refusal> {
     let Some(room) = FLOW_ROOM.get_ptr_mut(0) else {
         return Ok(());
     };
@@ -263,14 +269,17 @@ pub fn sweep(control: *mut Control, settle: bool, most: u32) -> Result<(), Refus
     let mut sweeping = Sweeping {
         first: place,
         stay: 0,
-        settle,
+        purged: 0,
+        deciding: deciding(record),
+        settle: record.flags & control_flag::TRIAL == 0,
         forget: shape.now() >= FIRST_BLOCKS,
         age,
     };
     walk(turns, sweep_line, &mut sweeping)?;
-    // SAFETY: as above; of the room's element only the holder of the lock writes `counting`.
+    // SAFETY: as above; of the room's element only the holder of the lock writes these two.
     unsafe {
         (*room).counting = (*room).counting.wrapping_add(u64::from(sweeping.stay));
+        (*room).purged = (*room).purged.wrapping_add(u64::from(sweeping.purged));
         (*control).sweep_place = place.wrapping_add(turns);
         if (*control).sweep_place >= lines {
             (*control).sweep_place = 0;
@@ -290,13 +299,20 @@ extern "C" fn sweep_line(turn: u32, sweep: *mut Sweeping) -> i64 {
     };
     for place in 0..LINE_ENTRIES {
         let entry = Entry(line.get(place));
-        let gone = MEMBERS
-            .get(entry.member())
-            .is_none_or(|member| member.slots == 0);
-        let idle = sweep.forget && entry.idle(sweep.age) >= FORGOTTEN;
-        if entry.0 != 0 && (gone || idle) {
-            line.swap(place, entry.0, 0);
-        } else if entry.0 != 0 {
+        if entry.0 == 0 {
+            continue;
+        }
+        let fate = fate(entry.member(), sweep.deciding);
+        let old = entry.idle(sweep.age) >= FORGOTTEN;
+        let idle = old && (sweep.forget || entry.member() == ORPHAN);
+        if fate == ORPHANED {
+            let went = line.swap(place, entry.0, entry.orphaned(sweep.age).0);
+            sweep.purged = sweep.purged.wrapping_add(u32::from(went));
+            sweep.stay = sweep.stay.wrapping_add(1);
+        } else if fate != STAYS || idle {
+            let went = line.swap(place, entry.0, 0);
+            sweep.purged = sweep.purged.wrapping_add(u32::from(went && fate == PURGED));
+        } else {
             sweep.stay = sweep.stay.wrapping_add(1);
             if sweep.settle && entry.birth() != Birth::SETTLED {
                 line.swap(place, entry.0, entry.settled().0);
@@ -304,6 +320,61 @@ extern "C" fn sweep_line(turn: u32, sweep: *mut Sweeping) -> i64 {
         }
     }
     0
+}
+
+/// The slots that packets may be decided by.
+#[inline(always)]
+fn deciding(record: &ControlRecord) -> u32 {
+    let shadow = if record.flags & control_flag::TRIAL != 0 {
+        1 << (record.shadow & 7)
+    } else {
+        0
+    };
+    1 << (record.active & 7) | shadow
+}
+
+/// What becomes of the entries of a backend in a sweep.
+const STAYS: u32 = 0;
+/// No slot has it.
+const GONE: u32 = 1;
+/// It is dead, and no pool that it is in keeps the flows of such.
+const PURGED: u32 = 2;
+/// So it is, and one has its clients reset.
+const ORPHANED: u32 = 3;
+
+/// [`STAYS`], [`GONE`], [`PURGED`] or [`ORPHANED`]. A backend that only a slot has that does not decide stays: a way back
+/// is to find its flows.
+///
+/// A global function of numbers, so that the verifier checks it once.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn fate(member: u32, deciding: u32) -> u32 {
+    if member == ORPHAN {
+        return STAYS;
+    }
+    let Some(member) = MEMBERS.get(member).filter(|member| member.slots != 0) else {
+        return GONE;
+    };
+    if member.state != member_state::DOWN {
+        return STAYS;
+    }
+    let mut fate = STAYS;
+    for slot in 0..SLOTS as u32 {
+        if deciding & u32::from(member.slots) & 1 << slot == 0 {
+            continue;
+        }
+        let Some(pool) = maps::pool(slot, u32::from(member.pool)) else {
+            return STAYS;
+        };
+        // SAFETY: an element of the pools; the field is one byte.
+        match unsafe { (*pool).on_dead } {
+            on_dead::KEEP => return STAYS,
+            on_dead::RESET => fate = ORPHANED,
+            _ if fate == STAYS => fate = PURGED,
+            _ => {}
+        }
+    }
+    fate
 }
 
 /// After a complete sweep that has counted the entries.

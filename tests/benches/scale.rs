@@ -112,7 +112,14 @@ fn change(bench: &Bench, old: &Known, text: &str) -> (Known, Times) {
     let mut times = Times::default();
     let new = times.of("check", || bench.config(text));
     let plan = times.of("plan", || {
-        Plan::of(&old.config, &new, bench.active(), bench.seed(), &Policy::default()).unwrap()
+        Plan::of(
+            &old.config,
+            &new,
+            bench.active(),
+            bench.seed(),
+            &Policy::default(),
+        )
+        .unwrap()
     });
     let digest = plan.config;
     std::thread::sleep(GRACE);

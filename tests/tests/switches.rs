@@ -14,6 +14,8 @@ use lb_tests::bench::Bench;
 use lb_tests::services;
 use lb_userspace::config::{Config, Policy};
 use lb_userspace::kernel::image::{Image, PoolImage};
+use lb_userspace::kernel::kept::Known;
+use lb_userspace::kernel::maps::Maps;
 use lb_userspace::lab::{Host, HttpOptions, Instance, Lab, VIP_V4, until};
 use lb_userspace::plan::{Fate, Plan};
 use nix::sys::signal::Signal;
@@ -176,12 +178,26 @@ fn configuration() -> impl Strategy<Value = String> {
 }
 
 /// Numbers, places and entries of the tables of an image: what is computed must be what is kept.
-fn tables(image: &Image) -> Vec<(u32, u32, bool, Vec<u16>)> {
+fn tables(image: &Image, maps: &Maps) -> Vec<(u32, u32, bool, Vec<u16>)> {
     let table = |pool: &PoolImage| {
-        let table = &pool.table;
-        (table.id, table.start, table.shared, table.entries.clone())
+        let table = pool.whole(maps).unwrap().table.clone();
+        (table.id, table.start, table.shared, table.entries)
     };
     image.pools.iter().map(table).collect()
+}
+
+/// Backends of an image, the same: id, name, whether it drains, identity.
+fn backends(image: &Image, maps: &Maps) -> Vec<(u32, String, bool, u64)> {
+    let whole = image.pools.iter().map(|pool| pool.whole(maps).unwrap());
+    let mut all: Vec<_> = whole
+        .flat_map(|pool| pool.members.clone())
+        .map(|member| {
+            let identity = member.member.identity;
+            (member.id, member.name, member.drain, identity)
+        })
+        .collect();
+    all.sort();
+    all
 }
 
 /// The plan says what the guard finds: to the entry, on pairs drawn at random.
@@ -192,23 +208,28 @@ fn a_plan_says_what_the_guard_finds() {
         cases: 32,
         ..ProptestConfig::default()
     });
-    let old = std::cell::RefCell::new(Config {
-        vips: Vec::new(),
-        pools: Vec::new(),
+    let old = std::cell::RefCell::new(Known {
+        digest: Config::default().digest(),
+        config: Config::default(),
     });
     runner
         .run(&configuration(), |text| {
             let new = bench.config(&text);
             let plan = Plan::of(
-                &old.borrow(),
+                &old.borrow().config,
                 &new,
                 bench.active(),
                 bench.seed(),
                 &Policy::default(),
             )
             .unwrap();
-            let image = bench.image_after(&old.borrow(), &new);
-            prop_assert_eq!(tables(&image), tables(&bench.image_of(&new)));
+            let (image, maps) = (
+                bench.image_after(&old.borrow(), &new, plan.config),
+                &bench.kernel.maps,
+            );
+            let anew = bench.image_of(&new);
+            prop_assert_eq!(tables(&image, maps), tables(&anew, maps));
+            prop_assert_eq!(backends(&image, maps), backends(&anew, maps));
             let sealed = bench.stage(&image).unwrap();
             prop_assert_eq!(plan.moved_ppm(), sealed.moved_ppm);
             prop_assert_eq!(plan.class, u32::from(sealed.class));
@@ -216,7 +237,10 @@ fn a_plan_says_what_the_guard_finds() {
             prop_assert_eq!(plan.count(Fate::Out), sealed.vips_removed as usize);
             bench.trial(1).unwrap();
             bench.confirm().unwrap();
-            *old.borrow_mut() = new;
+            *old.borrow_mut() = Known {
+                digest: plan.config,
+                config: new,
+            };
             Ok(())
         })
         .unwrap();

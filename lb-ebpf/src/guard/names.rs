@@ -43,6 +43,10 @@ pub fn give_name(
     copy_name(frame, offset, place)
 }
 
+#[expect(
+    clippy::cast_ptr_alignment,
+    reason = "values of maps are aligned to 8 bytes"
+)]
 #[inline(always)]
 fn is_name(frame: &XdpFrame, offset: usize, place: Option<*mut Name>) -> Result<bool, Refusal> {
     let place = place.ok_or(Refusal::OutOfRange)?;

@@ -3,7 +3,6 @@
 //! A member that leaves its last slot notes how many sweeps were complete. One sweep may have been
 //! under way then; after the second from there on, no entry of the flow table names it.
 
-use lb_common::control::control_flag;
 use lb_common::guard::{Refusal, SWEEPS};
 use lb_common::slot::Member;
 use zerocopy::FromZeros;
@@ -19,8 +18,7 @@ const NEEDED: u32 = 2;
 #[inline(never)]
 pub fn sweep(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     let control = call.writer.control();
-    let settle = call.record()?.flags & control_flag::TRIAL == 0;
-    room::sweep(control, settle, SWEEPS)?;
+    room::sweep(control, call.record()?, SWEEPS)?;
     // SAFETY: the control element under the lock.
     unsafe {
         detail[0] = u64::from((*control).sweeps);

@@ -10,7 +10,9 @@ use super::members::RECORD_MASK;
 use super::names::give_name;
 use super::records::Records;
 use super::{Call, Detail, Outcome, Shadow, shadow};
-use crate::maps::{self, FILTERS, TABLE_HEADERS, VIP_NAMES, VIP_PLACES, VIPS, VIPS_MAX, VIPS_TAKEN};
+use crate::maps::{
+    self, FILTERS, TABLE_HEADERS, VIP_NAMES, VIP_PLACES, VIPS, VIPS_MAX, VIPS_TAKEN,
+};
 use crate::packet::XdpFrame;
 use crate::vips;
 

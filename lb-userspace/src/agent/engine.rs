@@ -13,6 +13,7 @@ use super::Setup;
 use super::evidence::Evidence;
 use super::health::Health;
 use super::hops::Hops;
+use super::purge::Purge;
 use super::records::Records;
 use super::request::Request;
 use super::watching::Watching;
@@ -73,6 +74,8 @@ pub struct Engine {
     /// Which lap of short ids the flow table was swept for.
     pub(super) swept: Option<u64>,
     pub(super) warnings: BTreeMap<&'static str, String>,
+    /// Flows of dead backends that are on their way out.
+    pub(super) purge: Option<Purge>,
     /// What is known of the traffic between changes.
     pub(super) watching: Watching,
     pub(super) watchers: Vec<mpsc::Sender<()>>,
@@ -113,6 +116,7 @@ impl Engine {
         self.look_again_sometimes();
         self.watch_traffic();
         self.follow_health();
+        self.purge_some();
     }
 
     /// Gives a change up whose client is gone; one that is on trial goes on.

@@ -208,13 +208,16 @@ impl Engine {
         let name = backend.as_deref().unwrap_or_default();
         let about = ("health", format!("{pool}/{name}"));
         match what {
-            What::Down { why, kept: false } => self.alert(
-                about,
-                format!(
-                    "backend {name} of pool {pool} is down: {why}; out of the table {took:.2} ms after \
-                     the deciding check"
-                ),
-            ),
+            What::Down { why, kept: false } => {
+                self.begin_purge(pool, name);
+                self.alert(
+                    about,
+                    format!(
+                        "backend {name} of pool {pool} is down: {why}; out of the table {took:.2} ms \
+                         after the deciding check"
+                    ),
+                );
+            }
             What::Down { why, kept: true } => self.alert(
                 about,
                 format!(

@@ -28,6 +28,7 @@ mod health;
 mod hops;
 mod lock;
 mod newcomers;
+mod purge;
 mod recording;
 mod records;
 mod redirects;

@@ -50,6 +50,7 @@ pub fn engine(
         store,
         running: None,
         committed: None,
+        purge: None,
         active,
         swept: None,
         warnings: std::collections::BTreeMap::new(),

@@ -129,6 +129,13 @@ fn text(kernel: &KernelOut, agent: Option<&AgentStatus>, interfaces: &[String]) 
             interfaces.join(", ")
         }
     );
+    if kernel.flows.purged > 0 {
+        let (remembered, purged) = (kernel.flows.remembered, kernel.flows.purged);
+        let _ = writeln!(
+            text,
+            "flows       about {remembered} remembered; {purged} of dead backends forgotten since load"
+        );
+    }
     if kernel.timer_ms_ago > 1_000 {
         let _ = writeln!(
             text,

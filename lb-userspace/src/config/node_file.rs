@@ -309,7 +309,7 @@ fn read_tables(mut section: Section<'_>, log: &mut TextLog<'_>) -> Tables {
     let tables = Tables {
         vips: size("vips", "vips = 1024", 65_535, default.vips),
         pools: size("pools", "pools = 1024", 65_535, default.pools),
-        backends: size("backends", "backends = 16384", 262_143, default.backends),
+        backends: size("backends", "backends = 16384", 262_142, default.backends),
         lookup_entries: size(
             "lookup_entries",
             "lookup_entries = 8388608",

@@ -79,7 +79,11 @@ impl<'a> Kept<'a> {
         number: u16,
         serves: Families,
     ) -> Result<Option<PoolImage>, KernelError> {
-        if self.pools.get(pool.name.as_str()).is_none_or(|old| *old != pool) {
+        if self
+            .pools
+            .get(pool.name.as_str())
+            .is_none_or(|old| *old != pool)
+        {
             return Ok(None);
         }
         let node = self.maps.node()?;

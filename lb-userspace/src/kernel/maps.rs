@@ -11,7 +11,8 @@ use lb_common::policy::{HardEvents, Policy};
 use lb_common::room::{FlowLocal, FlowRoom};
 use lb_common::sample::Sample;
 use lb_common::slot::{
-    CHUNK_ENTRIES, Chunk, Member, Name, NextHop, Node, PoolEntry, SlotHeader, TableHeader, VipEntry, chunks,
+    CHUNK_ENTRIES, Chunk, Member, Name, NextHop, Node, PoolEntry, SlotHeader, TableHeader,
+    VipEntry, chunks,
 };
 use zerocopy::FromBytes;
 

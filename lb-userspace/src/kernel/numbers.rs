@@ -255,9 +255,8 @@ impl<'a> Numbers<'a> {
         let taken = self.searched_regions.entry(region.base);
         let taken = taken.or_insert_with(|| Taken::read(maps, region));
         let key = (wanted.pool, wanted.identity);
-        let same = |member: &Member| {
-            member.address == wanted.address && member.forward == wanted.forward
-        };
+        let same =
+            |member: &Member| member.address == wanted.address && member.forward == wanted.forward;
         if let Some((id, _)) = taken.own.get(&key).filter(|(_, member)| same(member)) {
             return Some(*id);
         }

@@ -135,8 +135,19 @@ pub struct KernelOut {
     pub timer_ms_ago: u64,
     /// Times that the timer had to be started again.
     pub timer_restarts: u64,
+    /// The flow table.
+    pub flows: FlowsOut,
     /// Packets by outcome since load, over all slots.
     pub reasons: Vec<ReasonOut>,
+}
+
+/// The flow table.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct FlowsOut {
+    /// Flows that are remembered, about.
+    pub remembered: u64,
+    /// Flows of dead backends that were forgotten by sweeps, since load.
+    pub purged: u64,
 }
 
 /// Packets of one outcome.
@@ -155,7 +166,7 @@ pub fn read(maps: &Maps) -> Result<KernelOut, KernelError> {
     let record = maps
         .record()?
         .ok_or_else(|| KernelError::NoAnswer("the guard has not been started".to_owned()))?;
-    let control = maps.control()?;
+    let (control, room) = (maps.control()?, maps.flow_room()?);
     let now = crate::sys::boot_ns();
     let in_ms = |due: u64| due.saturating_sub(now) / 1_000_000;
     let on_trial = record.flags & control_flag::TRIAL != 0 && record.trial_lives(now);
@@ -195,6 +206,10 @@ pub fn read(maps: &Maps) -> Result<KernelOut, KernelError> {
         policy: Digest(maps.policy()?.digest).to_string(),
         timer_ms_ago: now.saturating_sub(control.ticked_ns.max(control.started_ns)) / 1_000_000,
         timer_restarts: control.restarts,
+        flows: FlowsOut {
+            remembered: room.entries,
+            purged: room.purged,
+        },
         reasons: read_reasons(maps)?,
     })
 }
@@ -307,10 +322,10 @@ fn read_pool(
         });
     }
     backends.sort_by(|a, b| a.name.cmp(&b.name));
-    let forward = if entry.forward == forward_mode::L2 {
-        "l2"
-    } else {
-        "ipip"
+    let forward = match entry.forward {
+        forward_mode::L2 => "l2",
+        forward_mode::GUE => "gue",
+        _ => "ipip",
     };
     Ok(PoolOut {
         name: maps.pool_name(number)?,

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use lb_common::SLOTS;
 use lb_common::address::Address;
+use lb_common::flow::ORPHAN;
 use lb_common::flow_table::{BLOCK_LINES, LOAD, MAX_LINES};
 use lb_common::slot::{CHUNK_ENTRIES, Node};
-use lb_common::{MEMBER_BITS, SLOTS};
 
 use super::KernelError;
 use super::object::{Limits, draw_keys};
@@ -31,7 +32,7 @@ pub fn node(config: &NodeConfig) -> Result<Node, KernelError> {
         vips: tables.vips.min(u32::from(u16::MAX)),
         pools: tables.pools.min(u32::from(u16::MAX)),
         // Id 0 is "none"; the pools' regions leave room to grow.
-        members: tables.backends.saturating_add(1).min(1 << MEMBER_BITS),
+        members: tables.backends.saturating_add(1).min(ORPHAN),
         tables: tables.pools.saturating_mul(slots).saturating_add(1),
         chunks: tables.lookup_entries.div_ceil(chunk).max(1),
         next_hops: tables.nexthops.saturating_add(1).min(u32::from(u16::MAX)),

@@ -254,9 +254,15 @@ pub fn sweep(kernel: &Kernel) -> Result<(), KernelError> {
     let begun = kernel.maps.control()?.sweeps;
     let mut done = begun;
     while done < begun.saturating_add(2) {
-        done = u32::try_from(first(kernel.guard.call(Op::Sweep, 0, &[], &[])?)).unwrap_or(u32::MAX);
+        done = sweep_part(kernel)?;
     }
     Ok(())
+}
+
+/// Sweeps the next part of the flow table; how many sweeps are complete.
+pub fn sweep_part(kernel: &Kernel) -> Result<u32, KernelError> {
+    let detail = kernel.guard.call(Op::Sweep, 0, &[], &[])?;
+    Ok(u32::try_from(first(detail)).unwrap_or(u32::MAX))
 }
 
 /// Frees backend numbers that no slot has: sweeps the flow table twice, then frees each.

@@ -21,6 +21,7 @@ mod icmp;
 mod judged;
 mod links;
 mod passed;
+mod purge;
 mod quic;
 mod room;
 mod short;

@@ -12,4 +12,5 @@ mod kinds;
 mod modes;
 mod newcomers;
 mod path;
+mod purges;
 mod scene;

@@ -186,8 +186,12 @@ fn pool(name: &str, old: Option<&Pool>, new: Option<&Pool>, found: &mut Vec<Diff
 }
 
 fn by_name(pool: Option<&Pool>) -> BTreeMap<&str, &Backend> {
-    let backends = pool.map(|pool| pool.backends.as_slice()).unwrap_or_default();
-    let named = backends.iter().map(|backend| (backend.name.as_str(), backend));
+    let backends = pool
+        .map(|pool| pool.backends.as_slice())
+        .unwrap_or_default();
+    let named = backends
+        .iter()
+        .map(|backend| (backend.name.as_str(), backend));
     named.collect()
 }
 

@@ -78,7 +78,7 @@ impl<'a> Model<'a> {
             return foreign();
         }
         let name = kernel.maps.member_name(id);
-        name.map_or_else(|_| foreign(), |name| name)
+        name.unwrap_or_else(|_| foreign())
     }
 
     /// The backend with this id of a pool: as it was meant, and as it is now. What is kept is meant to be
@@ -151,12 +151,7 @@ impl<'a> Model<'a> {
 
     /// The backend that the table gives a flow: as it was meant, and as it is now (health, drains and
     /// next hop are no part of a generation).
-    fn choose(
-        &self,
-        kernel: &Kernel,
-        vip: &VipImage,
-        key: &FlowKey,
-    ) -> Option<Meant> {
+    fn choose(&self, kernel: &Kernel, vip: &VipImage, key: &FlowKey) -> Option<Meant> {
         let pool = self.pools.get(&vip.entry.pool)?;
         let size = pool.table.size;
         let key = scheme::placed(key, vip.entry.flags, vip.entry.port);

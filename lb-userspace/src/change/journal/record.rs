@@ -144,6 +144,8 @@ kinds! {
     /// Something odd about the traffic between changes begins or ends; body: `alert`, `about`,
     /// `text`, `begins`.
     Alert = "alert",
+    /// Flows of backends that have died were forgotten; body: `backends`, `flows`.
+    Purged = "purged",
 }
 
 impl fmt::Display for Kind {

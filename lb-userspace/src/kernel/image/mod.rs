@@ -254,4 +254,3 @@ fn place_vips(
 pub fn stored_name(text: &str) -> Name {
     name(text)
 }
-

@@ -88,9 +88,12 @@ pub(super) fn images(
             Laid::Numbered(mut pool) => {
                 let table = match pool.table.take() {
                     Some(table) => table,
-                    None => {
-                        tables::table_image(&pool, filled.next().unwrap_or_default(), maps, numbers)?
-                    }
+                    None => tables::table_image(
+                        &pool,
+                        filled.next().unwrap_or_default(),
+                        maps,
+                        numbers,
+                    )?,
                 };
                 image(pool, table, maps, numbers)?
             }
@@ -217,4 +220,3 @@ fn member_image(
         member,
     })
 }
-

@@ -84,7 +84,10 @@ pub(super) fn ids_image(
         let relative = u16::try_from(member.id.checked_sub(laid.region.base)?).ok()?;
         Some((backend.quic_id?, relative))
     };
-    let has_ids = pool.backends.iter().any(|backend| backend.quic_id.is_some());
+    let has_ids = pool
+        .backends
+        .iter()
+        .any(|backend| backend.quic_id.is_some());
     let members = laid.members.iter().filter(|_| has_ids);
     let ids: Vec<(u32, u16)> = members.filter_map(id_of).collect();
     let entries = server_ids::index(&ids).ok_or_else(|| {
@@ -158,4 +161,3 @@ fn same_table(
     }
     Ok(None)
 }
-

@@ -18,6 +18,7 @@ use lb_tests::measure::report::{Aim, Report, round};
 use lb_userspace::config::{Config, Policy};
 use lb_userspace::kernel::kept::Known;
 use lb_userspace::plan::Plan;
+use nix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
 const VIPS: usize = 1_000;
@@ -70,37 +71,50 @@ fn roomy(table_size: u32) -> Bench {
     Bench::by(&agent)
 }
 
-/// The parts of a change, in order.
+/// The parts of a change, in order: time, and time of all CPUs together, which says what another load of
+/// the machine has added.
 #[derive(Default)]
-struct Times(Vec<(&'static str, Duration)>);
+struct Times(Vec<(&'static str, Duration, Duration)>);
+
+/// Time that this process has had, of all CPUs.
+fn spent() -> Duration {
+    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)
+        .unwrap()
+        .into()
+}
 
 impl Times {
     fn of<T>(&mut self, what: &'static str, work: impl FnOnce() -> T) -> T {
-        let began = Instant::now();
+        let (began, before) = (Instant::now(), spent());
         let done = work();
-        self.0.push((what, began.elapsed()));
+        self.0
+            .push((what, began.elapsed(), spent().saturating_sub(before)));
         done
     }
 
     /// All but reading the file, which is as long as it is.
-    fn sum(&self) -> Duration {
-        let parts = self.0.iter().filter(|(part, _)| *part != "check");
-        parts.map(|(_, time)| *time).sum()
+    fn sums(&self) -> (Duration, Duration) {
+        let parts = self.0.iter().filter(|(part, ..)| *part != "check");
+        parts.fold(Default::default(), |sum: (Duration, Duration), part| {
+            (sum.0 + part.1, sum.1 + part.2)
+        })
     }
 
     /// Says them; their document.
     fn tell(&self, report: &Report, what: &str, aim: f64) -> Value {
         let parts = self.0.iter();
-        let parts = parts.map(|(part, time)| format!("{part} {time:.1?}"));
+        let parts = parts.map(|(part, time, cpu)| format!("{part} {time:.1?} ({cpu:.1?})"));
         let parts: Vec<String> = parts.collect();
-        let (sum, aim) = (self.sum().as_secs_f64(), Aim::AtMost(aim));
+        let (sum, cpu) = self.sums();
+        let (sum, cpu) = (sum.as_secs_f64(), cpu.as_secs_f64());
+        let aim = Aim::AtMost(aim);
         report.say(format_args!(
-            "  {what:<26} {sum:>7.3} s   {}",
+            "  {what:<26} {sum:>7.3} s   {}; {cpu:.3} s of all CPUs",
             aim.told(sum)
         ));
         report.say(format_args!("    {}", parts.join(", ")));
-        let mut document = json!({"seconds": aim.json(sum)});
-        for (part, time) in &self.0 {
+        let mut document = json!({"seconds": aim.json(sum), "cpu_seconds": round(cpu)});
+        for (part, time, _) in &self.0 {
             document[format!("{part}_seconds")] = json!(round(time.as_secs_f64()));
         }
         document

@@ -20,6 +20,8 @@ use lb_userspace::kernel::attach::attach;
 use lb_userspace::lab::{Host, Instance, Lab, until};
 use lb_userspace::paths::Paths;
 
+const SOON: Duration = Duration::from_secs(20);
+
 fn examine(lab: &Lab) -> BTreeMap<String, Check> {
     let paths = Paths::under(lab.root());
     let config = NodeConfig::load(&paths.agent_toml());
@@ -246,4 +248,55 @@ fn an_mss_that_does_not_fit_the_tunnel_is_found() {
         check.found.contains("web-1") && !check.found.contains("web-2"),
         "{check:?}"
     );
+}
+
+/// A switch on the way takes no more than 1400 bytes and nobody tells the sender: connections are made, and
+/// a check that only makes one is content.
+#[test]
+fn a_path_that_takes_small_packets_alone_is_found() {
+    let lab = Lab::builder()
+        .backends("web", 1)
+        .far_backends("web", 1)
+        .build()
+        .unwrap();
+    let mut instance = Instance::new(&lab).unwrap();
+    instance.start_agent().unwrap();
+    let hosts: Vec<&Host> = lab.backends().collect();
+    let health =
+        "health = { type = \"tcp\", port = 80, interval = \"300ms\", timeout = \"250ms\" }\n";
+    for forward in ["ipip", "gue"] {
+        let services = services::everything(forward, &hosts);
+        let services = services.replace("table_size", &format!("{health}table_size"));
+        instance.commit(&services).unwrap();
+        let found = || examine(&lab)["paths"].clone();
+        let well = until("the agent has made a way for checks", SOON, || {
+            Some(found()).filter(|check| check.status != Status::Skip)
+        })
+        .unwrap();
+        assert_eq!(well.status, Status::Ok, "{well:?}");
+        assert!(well.found.starts_with("4 of 4"), "{well:?}");
+        let (router, narrow) = (
+            lab.host("router-2").unwrap(),
+            lab.host("web-far-1").unwrap(),
+        );
+        let set = |mtu: &str| {
+            let words = ["ip", "link", "set", "dev", narrow.router_port(), "mtu", mtu];
+            router.run(&words).unwrap();
+        };
+        set("1400");
+        let check = found();
+        assert_eq!(check.status, Status::Fail, "{check:?}");
+        assert!(
+            check
+                .found
+                .starts_with("web-far-1 answers 100 bytes and not "),
+            "{check:?}"
+        );
+        let status = instance.status().unwrap();
+        for backend in status.pointer("/agent/health").unwrap().as_array().unwrap() {
+            assert_eq!(backend["state"], "up", "its check sees nothing: {backend}");
+        }
+        set("1600");
+        assert_eq!(found().status, Status::Ok, "{:?}", found());
+    }
 }

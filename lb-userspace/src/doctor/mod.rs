@@ -8,6 +8,7 @@ mod ethtool;
 mod host;
 mod interfaces;
 mod loaded;
+mod paths;
 mod redirects;
 mod segments;
 mod traffic;
@@ -146,6 +147,7 @@ pub fn run(paths: &Paths, config: Result<NodeConfig, LoadError>) -> Vec<Check> {
     checks.push(traffic::vips(active.as_ref()));
     checks.extend(traffic::next_hops(config.as_ref(), active.as_ref()));
     checks.push(segments::check(active.as_ref()));
+    checks.push(paths::check(active.as_ref()));
     checks
 }
 

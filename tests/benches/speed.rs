@@ -229,6 +229,13 @@ fn memory(report: &mut Report) -> Value {
         rig.programs.run(V4_SYN_NEW.frame_length(), 10_000, 1);
     }
     document["in_use"] = json!(steps);
+    let counts = kernel.maps.flow_counts().unwrap();
+    let (added, evicted) = (counts.added, counts.evicted);
+    report.say(format_args!(
+        "  {added} remembered, {evicted} of them in another's place"
+    ));
+    document["added"] = json!(added);
+    document["evicted"] = json!(evicted);
     document
 }
 

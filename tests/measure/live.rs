@@ -14,6 +14,7 @@ use nix::sched::{CloneFlags, unshare};
 use crate::measure::balancer::Balancer;
 use crate::measure::rig::{Lane, Rig, Subject};
 use crate::measure::shared::{Seen, Traffic};
+use crate::measure::timing::stay_on_one_cpu;
 use crate::measure::workload::ELSEWHERE;
 
 /// Longest wait for what is still on its way.
@@ -115,6 +116,7 @@ impl Street {
 
     /// Sends `packets` packets through a lane; each round goes on where the one before ended.
     pub fn round(&mut self, index: usize, packets: u32, mix: Option<Mix>) -> Round {
+        stay_on_one_cpu();
         let lane = &self.rig.lanes[index];
         let programs = &mut self.rig.programs;
         let traffic = self.next[index].unwrap_or_else(|| first(lane, mix));

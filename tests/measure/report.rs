@@ -115,5 +115,5 @@ impl Aim {
 
 /// As many digits as mean something.
 pub fn round(figure: f64) -> f64 {
-    (figure * 1_000.0).round() / 1_000.0
+    (figure * 1e6).round() / 1e6
 }

@@ -8,6 +8,7 @@ use lb_userspace::kernel::probe::Ask;
 use crate::measure::balancer::Balancer;
 use crate::measure::check::{self, Expected, Wrong};
 use crate::measure::programs::{Programs, Ran, floor_node, is_floor_backend};
+use crate::measure::timing::stay_on_one_cpu;
 use crate::measure::workload::{ELSEWHERE, Kind, Workload};
 
 /// Flows that are looked at one by one before anything is timed.
@@ -94,6 +95,16 @@ impl Lane {
         }
     }
 
+    /// Packets of a workload that the balancer has counted, if it is one.
+    fn counted(&self, workload: &Workload) -> Option<u64> {
+        let reason = if workload.for_vip {
+            Reason::Forwarded
+        } else {
+            Reason::NotVip
+        };
+        Some(self.subject.balancer()?.counted(reason))
+    }
+
     /// Of the flows that were sent once: how many were looked up, and found.
     pub fn remembered(&self) -> Option<(u32, u32)> {
         let balancer = self.subject.balancer()?;
@@ -166,7 +177,7 @@ impl Rig {
     fn fill_one(&mut self, index: usize) -> Result<(), Wrong> {
         let workload = self.lanes[index].workload;
         for kind in workload.filled_by() {
-            self.pass(index, &workload.with(*kind), 1, 0, workload.flows)?;
+            self.pass(index, &workload.with(*kind), 1, 0, &[workload.flows])?;
         }
         for flow in 0..LOOKED_AT {
             let place = if workload.flows == 0 {
@@ -175,7 +186,7 @@ impl Rig {
             } else {
                 flow.wrapping_mul(0x0101_0101)
             };
-            self.pass(index, &workload, 1, place, 1)?;
+            self.pass(index, &workload, 1, place, &[1])?;
         }
         Ok(())
     }
@@ -204,47 +215,51 @@ impl Rig {
         } else {
             (ELSEWHERE, 1)
         };
+        let mut runs = vec![packets; RUNS as usize];
         if workload.flows != 0 {
-            self.pass(index, &workload, stride, place, workload.flows.max(WARM_UP))?;
+            runs.insert(0, workload.flows.max(WARM_UP));
         }
-        let mut sum = 0.0;
-        for run in 0..RUNS {
-            let place = place + run * packets;
-            sum += self.pass(index, &workload, stride, place, packets)?.ns;
-        }
-        Ok(sum / f64::from(RUNS))
+        let times = self.pass(index, &workload, stride, place, &runs)?;
+        let timed = times.iter().rev().take(RUNS as usize);
+        Ok(timed.sum::<f64>() / f64::from(RUNS))
     }
 
-    /// Runs packets through a lane; the last one is looked at, and the balancer's counters are.
+    /// Runs packets through a lane, one run after another: whatever lets others have the CPU, and so
+    /// makes its caches cold, comes before. The last packet of each run is looked at, and the
+    /// balancer's counters are. ns a packet, by run.
     fn pass(
         &mut self,
         index: usize,
         workload: &Workload,
         stride: u32,
         place: u32,
-        packets: u32,
-    ) -> Result<Ran, Wrong> {
+        runs: &[u32],
+    ) -> Result<Vec<f64>, Wrong> {
+        stay_on_one_cpu();
         let lane = &mut self.lanes[index];
         self.programs.aim(lane.subject.program());
         self.programs.feed(&workload.traffic(stride, place));
-        let reason = if workload.for_vip {
-            Reason::Forwarded
-        } else {
-            Reason::NotVip
-        };
-        let counted = |lane: &Lane| lane.subject.balancer().map(|it| it.counted(reason));
-        let before = counted(lane);
+        let before = lane.counted(workload);
         let length = workload.frame_length();
-        let ran = self.programs.run(length, packets, lane.interface);
-        let last = workload.flow(stride, place.wrapping_add(packets - 1));
-        lane.subject.check(workload, last, &ran)?;
-        match (before, counted(lane)) {
-            (Some(before), Some(after)) if after - before != u64::from(packets) => {
+        let done = runs
+            .iter()
+            .map(|packets| self.programs.run(length, *packets, lane.interface));
+        let done: Vec<Ran> = done.collect();
+        let after = lane.counted(workload);
+        let (mut sent, mut times) = (0_u32, Vec::new());
+        for (packets, ran) in runs.iter().zip(&done) {
+            sent += packets;
+            let last = workload.flow(stride, place.wrapping_add(sent - 1));
+            lane.subject.check(workload, last, ran)?;
+            times.push(ran.ns);
+        }
+        match (before, after) {
+            (Some(before), Some(after)) if after - before != u64::from(sent) => {
                 let count = after - before;
-                let why = format!("{count} of {packets} counted as {}", reason.label());
+                let why = format!("{count} of {sent} packets counted as they should be");
                 Err(Wrong(format!("{}: {why}", workload.name)))
             }
-            _ => Ok(ran),
+            _ => Ok(times),
         }
     }
 }

@@ -1,4 +1,7 @@
-//! Sums over rounds.
+//! Sums over rounds, and where they are measured.
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 
 /// The middle one; of an even number the mean of the two in the middle.
 pub fn median(values: &[f64]) -> f64 {
@@ -18,16 +21,17 @@ pub fn paired(values: &[f64], others: &[f64], by: impl Fn(f64, f64) -> f64) -> f
     median(&pairs.collect::<Vec<_>>())
 }
 
-/// Keeps this thread on the last CPU: what interrupts a machine tends to be on the first.
+/// Keeps this thread on the last CPU of those that it may be on: what interrupts a machine tends to be
+/// on the first. Traffic is made by CPU, so that a thread that moves would make some of it twice.
 pub fn stay_on_one_cpu() {
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    stay_on(cpus - 1);
+    let allowed = sched_getaffinity(Pid::from_raw(0)).expect("this thread's CPUs");
+    let last = (0..CpuSet::count()).rfind(|cpu| allowed.is_set(*cpu).unwrap_or(false));
+    stay_on(last.expect("a CPU"));
 }
 
-/// Keeps this thread on a CPU, if it may be there.
+/// Keeps this thread on a CPU.
 pub fn stay_on(cpu: usize) {
-    let mut set = nix::sched::CpuSet::new();
-    if set.set(cpu).is_ok() {
-        let _ = nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set);
-    }
+    let mut set = CpuSet::new();
+    set.set(cpu).expect("a CPU's number");
+    sched_setaffinity(Pid::from_raw(0), &set).expect("a CPU that this thread may be on");
 }

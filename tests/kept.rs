@@ -92,8 +92,11 @@ impl<'a> Keeper<'a> {
             if member.slots & self.bits != 0 {
                 member.slots &= self.bits;
                 member.drains &= self.bits;
-                // The newest slot's, for read-outs only.
-                member.weight = 0;
+                for (slot, weight) in member.weights.iter_mut().enumerate() {
+                    if self.bits >> slot & 1 == 0 {
+                        *weight = 0;
+                    }
+                }
                 self.kept
                     .insert(("MEMBERS", id), member.as_bytes().to_vec());
                 self.kept.insert(("MEMBER_NAMES", id), name);

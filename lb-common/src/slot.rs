@@ -4,6 +4,7 @@
 //! members and lookup tables are numbered over all slots: a member belongs to a slot iff the
 //! slot's bit is set in it, and an unchanged lookup table is shared by the slots that use it.
 
+use crate::SLOTS;
 use crate::address::Address;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -314,8 +315,8 @@ pub struct Member {
     pub address: Address,
     /// Hash of name, address and mode: what makes it the same backend.
     pub identity: u64,
-    /// Weight in ACTIVE or the newest slot; for read-outs only.
-    pub weight: u32,
+    /// Weight in each slot that has this member; for read-outs only.
+    pub weights: [u32; SLOTS],
     /// Pool.
     pub pool: u16,
     /// Next hop, index into the next-hop table; 0 = none. Overlay: not in the digest.
@@ -335,7 +336,7 @@ pub struct Member {
     /// Parts of 256 of new flows that it does not take: slow start. Overlay.
     pub withheld: u8,
     /// Zero.
-    pub reserved: [u8; 22],
+    pub reserved: [u8; 14],
 }
 
 impl Member {

@@ -144,3 +144,28 @@ fn an_agent_without_its_pins_takes_no_change() {
     reboot(&mut instance);
     assert_eq!(instance.active(), Some(1));
 }
+
+/// What each backend of ACTIVE weighs, by the kernel.
+fn weights(instance: &Instance) -> Vec<u64> {
+    let status = instance.status().unwrap();
+    let pools = status.pointer("/kernel/active/pools").unwrap();
+    let backends = pools.as_array().unwrap().iter();
+    let backends = backends.flat_map(|pool| pool["backends"].as_array().unwrap());
+    backends.map(|b| b["weight"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn a_weight_that_was_put_back_is_told_no_more() {
+    let (lab, instance) = started();
+    let before = services::shop(&hosts(&lab));
+    let place = before.rfind("weight = 100").unwrap();
+    let heavier = format!("{}weight = 300\n", &before[..place]);
+    instance.try_out(&heavier, "60s").unwrap();
+    assert_eq!(weights(&instance), [100, 100], "ACTIVE has it not yet");
+    instance.expect(&["revert"], 0).unwrap();
+    assert_eq!(weights(&instance), [100, 100], "put back");
+    // A change of something else, which keeps the pool as it is.
+    let other = before.replacen("name = \"", "name = \"other-", 1);
+    instance.commit(&other).unwrap();
+    assert_eq!(weights(&instance), [100, 100], "kept");
+}

@@ -20,9 +20,12 @@ struct Members {
     /// ACTIVE's record.
     pool: *const PoolEntry,
     number: u32,
-    /// Bit of ACTIVE, bit of SHADOW.
-    active: u8,
-    shadow: u8,
+    /// ACTIVE's slot and its bit.
+    active: usize,
+    active_bit: u8,
+    /// The same of SHADOW.
+    shadow: usize,
+    shadow_bit: u8,
     /// Backends that ACTIVE's pool has.
     found: u32,
     refusal: u32,
@@ -106,8 +109,10 @@ fn take_members(
     let mut members = Members {
         pool: active,
         number,
-        active: 1 << (record.active & 7),
-        shadow: shadow.bit(),
+        active: usize::from(record.active),
+        active_bit: 1 << (record.active & 7),
+        shadow: shadow.slot as usize,
+        shadow_bit: shadow.bit(),
         found: 0,
         refusal: 0,
         details: [0; 4],
@@ -134,7 +139,7 @@ extern "C" fn judge(turn: u32, members: *mut Members) -> i64 {
     let Some(member) = MEMBERS.get(pool.member_base.wrapping_add(relative)) else {
         return 1;
     };
-    if member.slots & members.active == 0 || u32::from(member.pool) != members.number {
+    if member.slots & members.active_bit == 0 || u32::from(member.pool) != members.number {
         return 0;
     }
     members.found = members.found.wrapping_add(1);
@@ -144,7 +149,7 @@ extern "C" fn judge(turn: u32, members: *mut Members) -> i64 {
     };
     let number = members.number as u16;
     if let Err((refusal, details)) =
-        judge_member(number, relative, pool, member, hop, members.active)
+        judge_member(number, relative, pool, member, hop, members.active_bit)
     {
         members.refusal = refusal as u32;
         members.details = details;
@@ -162,10 +167,16 @@ extern "C" fn mark(turn: u32, members: *mut Members) -> i64 {
     };
     // SAFETY: a map element under the lock.
     unsafe {
-        if (*member).slots & members.active != 0 && u32::from((*member).pool) == members.number {
-            (*member).slots |= members.shadow;
-            if (*member).drains & members.active != 0 {
-                (*member).drains |= members.shadow;
+        if (*member).slots & members.active_bit != 0 && u32::from((*member).pool) == members.number
+        {
+            (*member).slots |= members.shadow_bit;
+            if (*member).drains & members.active_bit != 0 {
+                (*member).drains |= members.shadow_bit;
+            }
+            let weights = &mut (*member).weights;
+            let own = weights.get(members.active).copied();
+            if let (Some(weight), Some(own)) = (weights.get_mut(members.shadow), own) {
+                *weight = own;
             }
         }
     }

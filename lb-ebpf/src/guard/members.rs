@@ -78,7 +78,7 @@ fn put_member(frame: &XdpFrame, offset: usize, id: u32, drain: bool, shadow: &Sh
                 MEMBER_NAMES.get_ptr_mut(id),
             )?;
         }
-        add(member, shadow, drain, put.weight);
+        add(member, shadow, drain, &put);
     }
     Ok(())
 }
@@ -88,7 +88,7 @@ fn put_member(frame: &XdpFrame, offset: usize, id: u32, drain: bool, shadow: &Sh
 /// # Safety
 /// `member` and `shadow.header` are map elements, and the caller holds the lock.
 #[inline(always)]
-unsafe fn add(member: *mut Member, shadow: &Shadow, drain: bool, weight: u32) {
+unsafe fn add(member: *mut Member, shadow: &Shadow, drain: bool, put: &Member) {
     let header: *mut SlotHeader = shadow.header;
     // SAFETY: by this function's contract.
     unsafe {
@@ -99,7 +99,11 @@ unsafe fn add(member: *mut Member, shadow: &Shadow, drain: bool, weight: u32) {
         if drain {
             (*member).drains |= shadow.bit();
         }
-        (*member).weight = weight;
+        let slot = shadow.slot as usize;
+        if let (Some(weight), Some(own)) = ((*member).weights.get_mut(slot), put.weights.get(slot))
+        {
+            *weight = *own;
+        }
     }
 }
 

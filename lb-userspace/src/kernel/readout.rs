@@ -315,7 +315,7 @@ fn read_pool(
             id,
             name: maps.member_name(id)?,
             address: member.address.into(),
-            weight: member.weight,
+            weight: weight(&member, slot),
             state: state(&member, bit),
             next_hop: resolved,
             packets: maps.member_counters(&node, u32::from(slot), id)?.packets,
@@ -332,6 +332,11 @@ fn read_pool(
         forward,
         backends,
     })
+}
+
+fn weight(member: &Member, slot: u8) -> u32 {
+    let own = member.weights.get(usize::from(slot));
+    own.copied().unwrap_or_default()
 }
 
 fn state(member: &Member, bit: u8) -> &'static str {

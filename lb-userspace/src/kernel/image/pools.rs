@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lb_common::SLOTS;
 use lb_common::address::Address;
 use lb_common::flow::{AGE_NS_SHIFT, AGES};
 use lb_common::slot::{Member, PoolEntry, forward_mode, member_state, on_dead};
@@ -194,7 +195,7 @@ fn member_image(
     let member = Member {
         address: Address::from(backend.address),
         identity: identity(pool, backend),
-        weight: backend.weight,
+        weights: [backend.weight; SLOTS],
         pool: number,
         next_hop: hop.unwrap_or(0),
         state: if hop.is_some() {

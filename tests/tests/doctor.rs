@@ -296,6 +296,12 @@ fn a_path_that_takes_small_packets_alone_is_found() {
         for backend in status.pointer("/agent/health").unwrap().as_array().unwrap() {
             assert_eq!(backend["state"], "up", "its check sees nothing: {backend}");
         }
+        // What it says to do, either of it, is enough.
+        let less = services.replace("table_size", "mtu = 1400\ntable_size");
+        instance.commit(&less).unwrap();
+        assert_eq!(found().status, Status::Ok, "{:?}", found());
+        instance.commit(&services).unwrap();
+        assert_eq!(found().status, Status::Fail, "{:?}", found());
         set("1600");
         assert_eq!(found().status, Status::Ok, "{:?}", found());
     }

@@ -111,7 +111,7 @@ pub struct Backend {
     pub address: IpAddr,
     /// Reached by MAC address rather than by encapsulation.
     pub direct: bool,
-    /// The kernel has a next hop for it, of this MTU.
+    /// The kernel has a next hop for it, of this MTU, or its pool's if that is smaller.
     pub next_hop_mtu: Option<u16>,
     /// Its member id.
     pub member: u32,
@@ -150,11 +150,15 @@ pub fn active(maps: &Maps) -> Result<Active, KernelError> {
         };
         let hop = maps.next_hop(u32::from(member.next_hop))?;
         let resolved = member.next_hop != 0 && hop.flags & next_hop_flag::RESOLVED != 0;
+        let mtu = match maps.pool(&node, record.active, member.pool)?.mtu {
+            0 => hop.mtu,
+            own => own.min(hop.mtu),
+        };
         active.backends.push(Backend {
             name: maps.member_name(id)?,
             address: member.address.into(),
             direct: member.forward == forward_mode::L2,
-            next_hop_mtu: resolved.then_some(hop.mtu),
+            next_hop_mtu: resolved.then_some(mtu),
             member: id,
             overhead: encap::added(member.forward, member.address.is_v4()),
             tcp: tcp.get(&member.pool).cloned().unwrap_or_default(),

@@ -94,6 +94,11 @@ fn a_start_that_was_cut_short_is_begun_anew() {
     let (code, told) = instance.run(&["agent"]).unwrap();
     assert_ne!(code, 0);
     assert!(told.contains("`lbguard unload`"), "{told}");
+    for words in [["revert"], ["doctor"]] {
+        let (_, told) = instance.run(&words).unwrap();
+        assert!(told.contains("forwards"), "{told}");
+        assert!(told.contains("lbguard unload"), "{told}");
+    }
     for interface in pins.linked() {
         std::fs::remove_file(pins.link(&interface)).unwrap();
     }

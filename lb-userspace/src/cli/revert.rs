@@ -28,7 +28,7 @@ const SETTLED: Duration = Duration::from_secs(10);
 pub fn run(context: &Context, args: &RevertArgs) -> Result<ExitCode, CliError> {
     let paths = node::paths(context)?;
     let pins = Pins::new(paths.pin_dir());
-    let guard = Guard::open(&pins.program("guard")).map_err(not_loaded)?;
+    let guard = Guard::open(&pins.program("guard")).map_err(|error| not_loaded(error, &pins))?;
     let maps = Maps::open(&pins).map_err(CliError::internal)?;
     let record = maps.record().map_err(CliError::internal)?;
     let Some(record) = record else {
@@ -92,8 +92,17 @@ fn way_back(record: &ControlRecord, now_ns: u64) -> Result<Way, CliError> {
     })
 }
 
-fn not_loaded(error: KernelError) -> CliError {
-    CliError::internal(error).way_out("nothing of lbguard runs in this kernel, so nothing forwards")
+fn not_loaded(error: KernelError, pins: &Pins) -> CliError {
+    let attached = pins.linked();
+    let way_out = if attached.is_empty() {
+        "nothing of lbguard runs in this kernel, so nothing forwards".to_owned()
+    } else {
+        format!(
+            "{} still forwards, by what was last in force or on trial; `lbguard unload` takes it off",
+            attached.join(", ")
+        )
+    };
+    CliError::internal(error).way_out(way_out)
 }
 
 /// `revert GEN`: `None` if the plain way back leads there.

@@ -37,15 +37,26 @@ fn absent(pins: &Pins) -> Option<Check> {
             format!("{} is of another version (ABI {abi})", path.display()),
             "run that version's `lbguard unload`, then start this agent",
         ),
-        None => Check::fail(
-            id,
-            title,
-            format!(
-                "nothing is loaded ({} is not there)",
-                pins.directory().display()
+        None => match pins.linked().first() {
+            None => Check::fail(
+                id,
+                title,
+                format!(
+                    "nothing is loaded ({} is not there)",
+                    pins.program("guard").display()
+                ),
+                "systemctl start lbguard",
             ),
-            "systemctl start lbguard",
-        ),
+            Some(interface) => Check::fail(
+                id,
+                title,
+                format!(
+                    "{interface} forwards, but its guard is gone ({} is not there): nothing can be changed",
+                    pins.program("guard").display()
+                ),
+                "lbguard unload, then start the agent (interrupts forwarding)",
+            ),
+        },
     })
 }
 

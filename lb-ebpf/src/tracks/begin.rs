@@ -2,14 +2,15 @@
 
 use lb_common::evidence::NEW;
 use lb_common::evidence::bin;
+use lb_common::flow::Birth;
 use lb_common::packet::{Packet, Role};
 use lb_common::slot::VipEntry;
 use lb_common::track::{KEYS, Track, Whose};
 
 use super::counts::{bump, count, count_member};
 use super::{Found, follow, key, line, place_of, set_key};
-use crate::control::{View, now};
-use crate::maps::TRACKS;
+use crate::control::{self, View, now};
+use crate::maps::{TRACKS, VIEWS};
 use crate::pick::Choice;
 use crate::vips;
 
@@ -35,6 +36,106 @@ pub extern "C" fn seek_syn(hash: u64, change: u32, stage: u32) -> u64 {
         0 => u64::from(stale_place(line, now())),
         free => u64::from(free),
     }
+}
+
+/// What the short way goes by for a SYN of a judged trial, in one word: the number of its record plus 1
+/// (0 = none is free), the slot that decides plus 1, SHADOW, its arm, and whether it came before.
+#[derive(Clone, Copy)]
+pub struct Begun(pub u64);
+
+impl Begun {
+    const SLOT: u32 = 32;
+    const SHADOW: u32 = 36;
+    const NEW: u64 = 1 << 40;
+    const AGAIN: u64 = 1 << 41;
+
+    /// The slot that decides; `None`: the long way does.
+    #[inline(always)]
+    pub const fn slot(self) -> Option<u32> {
+        match (self.0 >> Self::SLOT) as u32 & 3 {
+            0 => None,
+            slot => Some(slot - 1),
+        }
+    }
+
+    /// The slot on trial.
+    #[inline(always)]
+    pub const fn shadow(self) -> u32 {
+        (self.0 >> Self::SHADOW) as u32 & 3
+    }
+
+    /// Whether the flow is the new arm's.
+    #[inline(always)]
+    pub const fn is_new(self) -> bool {
+        self.0 & Self::NEW != 0
+    }
+
+    /// Whether it counts as a flow of the trial: it is one's SYN, and its first.
+    #[inline(always)]
+    pub const fn is_counted(self) -> bool {
+        self.0 != 0 && self.0 & Self::AGAIN == 0
+    }
+
+    /// What is remembered of where the flow was born, if the flow itself is.
+    #[inline(always)]
+    pub const fn birth(self, change: u32) -> Birth {
+        if self.0 == 0 {
+            Birth::SETTLED
+        } else {
+            Birth::in_arm(change, false)
+        }
+    }
+}
+
+/// See [`Begun`]; 0 if the long way decides. A global function of numbers: the flow's hash and the slot
+/// that is committed as far as the caller knows. Keeps the view for [`begin_syn`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn decided_syn(hash: u64, active: u32) -> u64 {
+    let Some(kept) = VIEWS.get_ptr_mut(0) else {
+        return 0;
+    };
+    let Some(view) = control::view_at(now) else {
+        return 0;
+    };
+    if !view.evidence || view.active != active || view.shadow > 2 {
+        return 0;
+    }
+    // SAFETY: this CPU's copy of a map element, and nothing else on this CPU holds it.
+    unsafe { kept.write(view) };
+    let found = Found(seek_syn(hash, view.change, view.stage));
+    let new = found.has_place() && View::draws(hash, view.salt, view.share);
+    let (slot, arm) = if found.is_retried() {
+        (view.active, Begun::AGAIN)
+    } else if new {
+        (view.shadow, Begun::NEW)
+    } else {
+        (view.active, 0)
+    };
+    u64::from(found.place())
+        | arm
+        | u64::from(slot + 1) << Begun::SLOT
+        | u64::from(view.shadow) << Begun::SHADOW
+}
+
+/// Begins the record of a flow whose SYN has been sent: what [`decided_syn`] said, just before and of the
+/// same flow; its backend and VIP. Without a free record it is counted as not followed.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn begin_syn(hash: u64, begun: u64, whose: u64) -> u32 {
+    let Some(view) = VIEWS.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: as in `decided_syn`.
+    let view = unsafe { &*view };
+    let place = begun as u32;
+    if place == 0 {
+        count(0, whose as u16, |counts| counts.untracked += 1);
+        return 0;
+    }
+    let arm = u32::from(Begun(begun).is_new());
+    let marks = arm | view.change << 8 | view.stage << 16;
+    begin_track(place.into(), hash, whose, marks, view.time())
 }
 
 /// Number of a record in a full line that nobody needs any more, plus 1; 0 if there is none.

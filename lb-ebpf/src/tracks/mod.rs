@@ -7,7 +7,7 @@ mod begin;
 mod counts;
 mod follow;
 
-pub use begin::{begins_again, compared, note, seek_syn};
+pub use begin::{Begun, begin_syn, begins_again, compared, decided_syn, note, seek_syn};
 pub use counts::{count_hard, note_error};
 pub use follow::{Decided, decided, follow_segment, look_at, told};
 

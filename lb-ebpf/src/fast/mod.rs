@@ -3,29 +3,28 @@
 //!
 //! It decides nothing otherwise than the long way ([`crate::forward`]) would. What it cannot settle
 //! at a glance it leaves to that, untouched and uncounted: fragments, options, ICMP, VIPs with flags
-//! or without a port, SYNs of a trial, backends that are down, packets that do not fit.
+//! or without a port, backends that are down, packets that do not fit, SYNs of a trial that nobody judges.
+
+mod course;
+mod send;
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::programs::XdpContext;
 use lb_common::address::Address;
-use lb_common::control::Brief;
 use lb_common::counter::Reason;
-use lb_common::encap::{self, Inner};
-use lb_common::flow::Birth;
-use lb_common::flow_table::Shape;
+use lb_common::encap::Inner;
 use lb_common::hash;
 use lb_common::packet::FlowKey;
-use lb_common::slot::{Member, NextHop, VipEntry, forward_mode, member_state, next_hop_flag};
+use lb_common::slot::VipEntry;
 use lb_common::wire::{
     ETHERNET_LEN, Ethernet, Frame, IPV6_LEN, Ipv4, Ipv6, TcpStart, ether_type, ip_proto, tcp_flags,
 };
-use zerocopy::{IntoBytes, Unaligned};
 
-use crate::control::jiffies;
-use crate::maps::{CONTROL, FLEET_KEY, MEMBERS, NEXT_HOPS, TAG_KEY};
-use crate::packet::{XdpFrame, write, write_headers};
-use crate::tracks::{self, Decided};
-use crate::{backends, count, flows, maps, rewrite, vips};
+use self::course::{compared, course, now, vip};
+use self::send::{NOT_SENT, send};
+use crate::maps::TAG_KEY;
+use crate::packet::XdpFrame;
+use crate::{count, flows, rewrite, tracks, vips};
 
 /// No verdict: the long way decides.
 pub const LONG: u32 = xdp_action::XDP_ABORTED;
@@ -158,31 +157,6 @@ fn key(source: Address, destination: Address, protocol: u8, transport: &TcpStart
     }
 }
 
-/// The committed state of this moment, as far as it takes no clock to know.
-#[derive(Clone, Copy)]
-struct Now {
-    brief: Brief,
-    shape: Shape,
-    age: u32,
-}
-
-#[inline(always)]
-fn now() -> Option<Now> {
-    let control = CONTROL.get_ptr(0)?;
-    // SAFETY: the element lives as long as the program; each field is one aligned word, read once.
-    let (stale_after, now) = unsafe {
-        (
-            (&raw const (*control).stale_after).read_volatile(),
-            Now {
-                brief: Brief((&raw const (*control).brief).read_volatile()),
-                shape: Shape((&raw const (*control).shape).read_volatile()),
-                age: (&raw const (*control).age).read_volatile(),
-            },
-        )
-    };
-    (now.brief.is_started() && jiffies() <= stale_after).then_some(now)
-}
-
 #[inline(always)]
 fn forward(ctx: &XdpContext, packet: &Plain) -> u32 {
     let Some(now) = now() else {
@@ -204,60 +178,45 @@ fn forward(ctx: &XdpContext, packet: &Plain) -> u32 {
     let Some((line, mut known)) = flows::glance(hash, now.shape) else {
         return LONG;
     };
-    let Some(mut vip) = vip(active, flow, address) else {
+    let Some(vip) = vip(active, flow, address) else {
         return LONG;
     };
-    let (mut slot, mut decided) = (active, Decided(0));
-    let id = if packet.begins {
-        if now.brief.examines(hash) {
-            return LONG;
-        }
-        let place = hash::flow(FLEET_KEY.load(), flow);
-        backends::try_places(place, vip.table_start, vip.table_size, vip.member_base)
-    } else {
-        if !known.matches(hash) {
-            known = flows::find(hash);
-        }
-        if !now.brief.settles(known.birth()) {
-            decided = Decided(tracks::decided(known.birth().0, active));
-            let Some(decides) = decided.slot() else {
-                return LONG;
-            };
-            if decides != active {
-                let Some(there) = self::vip(decides, flow, address) else {
-                    return LONG;
-                };
-                (slot, vip) = (decides, there);
-            }
-        }
-        known.member()
-    };
-    let Some(member) = MEMBERS.get(id) else {
-        return LONG;
-    };
-    if id == 0 || !takes(member, slot, vip) {
-        return LONG;
+    if !packet.begins && !known.matches(hash) {
+        known = flows::find(hash);
     }
+    let Some(course) = course(&now, packet, vip, hash, address, known) else {
+        return LONG;
+    };
     // Read before the packet is rewritten, noted when it is sure to be sent.
-    let segment = if decided.is_followed() {
+    let segment = if course.decided.is_followed() {
         segment(ctx, packet)
     } else {
         None
     };
-    let interface = send(ctx, packet, vip, member, hash);
+    let interface = send(ctx, packet, course.vip, course.member, hash);
     if interface == NOT_SENT {
         return LONG;
     }
-    let remembered = if packet.begins {
-        flows::insert_at(line, known, hash, id, now.age, Birth::SETTLED.0)
-    } else {
+    let remembered = if !packet.begins {
         flows::touch(hash, known, now.age);
         false
+    } else if course.begun.is_new() {
+        // Free to go to control until its handshake is complete.
+        flows::forget(hash);
+        false
+    } else {
+        let birth = course.begun.birth(now.brief.change());
+        flows::insert_at(line, known, hash, course.id, now.age, birth.0)
     };
     if let Some((numbers, shape)) = segment {
-        tracks::follow_segment(hash, numbers, shape, decided.0);
+        tracks::follow_segment(hash, numbers, shape, course.decided.0);
     }
-    note(slot, packet, vip, id, remembered);
+    if course.begun.is_counted() {
+        let vip = compared(&course, flow, address);
+        let whose = u64::from(course.id) << 32 | u64::from(vip);
+        tracks::begin_syn(hash, course.begun.0, whose);
+    }
+    note(course.slot, packet, course.vip, course.id, remembered);
     if interface == 0 {
         xdp_action::XDP_TX
     } else {
@@ -278,77 +237,6 @@ fn segment(ctx: &XdpContext, packet: &Plain) -> Option<(u64, u64)> {
     };
     let tcp: TcpStart = XdpFrame::new(ctx).read(ETHERNET_LEN + ip)?;
     Some(tracks::told(&tcp, packet.inner.length, ip as u16))
-}
-
-/// The VIP of a flow, if it is where it is looked for first and has no flags; `address` is the hash of
-/// the flow's destination.
-#[inline(always)]
-fn vip(slot: u32, flow: &FlowKey, address: u64) -> Option<&'static VipEntry> {
-    let place = hash::of_port(address, flow.destination_port, flow.protocol);
-    let entry = maps::vip(slot, place as u32)?;
-    let same = entry.is_plain_vip(&flow.destination, flow.destination_port, flow.protocol);
-    same.then_some(entry)
-}
-
-/// Whether a backend is in that VIP's pool in the slot that decides, and up.
-#[inline(always)]
-fn takes(member: &Member, slot: u32, vip: &VipEntry) -> bool {
-    u32::from(member.slots) & (1 << slot) != 0
-        && member.pool == vip.pool
-        && member.state != member_state::DOWN
-}
-
-/// As an interface: the packet is as it was.
-const NOT_SENT: u32 = u32::MAX;
-
-/// Writes the packet towards a backend; the interface to redirect to, 0 if it came by that.
-#[inline(always)]
-fn send(ctx: &XdpContext, packet: &Plain, vip: &VipEntry, member: &Member, hash: u64) -> u32 {
-    let Some(hop) = NEXT_HOPS.get(u32::from(member.next_hop)) else {
-        return NOT_SENT;
-    };
-    let to_v4 = member.address.is_v4();
-    let tunnelled = member.forward == forward_mode::IPIP;
-    let overhead = if tunnelled { encap::overhead(to_v4) } else { 0 };
-    let length = u32::from(packet.inner.length) + u32::from(overhead);
-    let fits = length <= u32::from(hop.mtu) && (vip.mtu == 0 || length <= u32::from(vip.mtu));
-    if hop.flags & next_hop_flag::RESOLVED == 0 || hop.vlan != 0 || !fits {
-        return NOT_SENT;
-    }
-    let interface = interface(ctx, hop);
-    let (inner, to) = (&packet.inner, member.address);
-    let family = if tunnelled { to_v4 } else { inner.is_v4 };
-    let family = if family {
-        ether_type::IPV4
-    } else {
-        ether_type::IPV6
-    };
-    let ethernet = rewrite::ethernet(hop, family);
-    let written = if !tunnelled {
-        member.forward == forward_mode::L2 && write(ctx, 0, ethernet)
-    } else if to_v4 {
-        let ip = encap::outer_v4(inner, to, &rewrite::sources_v4(), hash);
-        put(ctx, ethernet, ip)
-    } else {
-        let ip = encap::outer_v6(inner, to, &rewrite::sources_v6(), hash);
-        put(ctx, ethernet, ip)
-    };
-    if written { interface } else { NOT_SENT }
-}
-
-/// Makes room for an outer header, and writes it and the link header.
-#[inline(always)]
-fn put<T: IntoBytes + Unaligned + Copy>(ctx: &XdpContext, link: Ethernet, ip: T) -> bool {
-    rewrite::move_head(ctx, -(size_of::<T>() as i32)) && write_headers(ctx, link, ip)
-}
-
-#[inline(always)]
-fn interface(ctx: &XdpContext, hop: &NextHop) -> u32 {
-    if hop.interface == ctx.ingress_ifindex() as u32 {
-        0
-    } else {
-        hop.interface
-    }
 }
 
 #[inline(always)]

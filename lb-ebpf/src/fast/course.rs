@@ -1,0 +1,137 @@
+//! Where a packet of the short way goes: by which slot, to which backend, and what a trial has to do
+//! with it.
+
+use lb_common::control::Brief;
+use lb_common::flow::Entry;
+use lb_common::flow_table::Shape;
+use lb_common::hash;
+use lb_common::packet::FlowKey;
+use lb_common::slot::{Member, VipEntry, member_state};
+
+use super::Plain;
+use crate::control::jiffies;
+use crate::maps::{CONTROL, FLEET_KEY, MEMBERS};
+use crate::tracks::{self, Begun, Decided};
+use crate::{backends, maps, vips};
+
+/// The committed state of this moment, as far as it takes no clock to know.
+#[derive(Clone, Copy)]
+pub struct Now {
+    /// The current record, in short.
+    pub brief: Brief,
+    /// Which part of the flow table is in use.
+    pub shape: Shape,
+    /// Age counter of the flow table.
+    pub age: u32,
+}
+
+/// The state of this moment; `None` if the guard has not started, or its timer is silent.
+#[inline(always)]
+pub fn now() -> Option<Now> {
+    let control = CONTROL.get_ptr(0)?;
+    // SAFETY: the element lives as long as the program; each field is one aligned word, read once.
+    let (stale_after, now) = unsafe {
+        (
+            (&raw const (*control).stale_after).read_volatile(),
+            Now {
+                brief: Brief((&raw const (*control).brief).read_volatile()),
+                shape: Shape((&raw const (*control).shape).read_volatile()),
+                age: (&raw const (*control).age).read_volatile(),
+            },
+        )
+    };
+    (now.brief.is_started() && jiffies() <= stale_after).then_some(now)
+}
+
+/// Where a packet goes, and what a trial has to do with it.
+pub struct Course {
+    /// Slot that decides.
+    pub slot: u32,
+    /// The VIP in that slot.
+    pub vip: &'static VipEntry,
+    /// Member id.
+    pub id: u32,
+    /// The backend.
+    pub member: &'static Member,
+    /// Of a flow of the trial, or one that is watched.
+    pub decided: Decided,
+    /// Of a SYN of the trial.
+    pub begun: Begun,
+}
+
+/// The course of a packet; `vip` is ACTIVE's, `known` what is remembered of its flow.
+#[inline(always)]
+pub fn course(
+    now: &Now,
+    packet: &Plain,
+    vip: &'static VipEntry,
+    hash: u64,
+    address: u64,
+    known: Entry,
+) -> Option<Course> {
+    let active = now.brief.active();
+    let (mut slot, mut decided, mut begun) = (active, Decided(0), Begun(0));
+    if packet.begins {
+        if now.brief.examines(hash) {
+            begun = Begun(tracks::decided_syn(hash, active));
+            slot = begun.slot()?;
+        }
+    } else if !now.brief.settles(known.birth()) {
+        decided = Decided(tracks::decided(known.birth().0, active));
+        slot = decided.slot()?;
+    }
+    let vip = if slot == active {
+        vip
+    } else {
+        self::vip(slot, &packet.flow, address)?
+    };
+    let id = if packet.begins {
+        let place = hash::flow(FLEET_KEY.load(), &packet.flow);
+        backends::try_places(place, vip.table_start, vip.table_size, vip.member_base)
+    } else {
+        known.member()
+    };
+    let member = MEMBERS.get(id)?;
+    (id != 0 && takes(member, slot, vip)).then_some(Course {
+        slot,
+        vip,
+        id,
+        member,
+        decided,
+        begun,
+    })
+}
+
+/// The VIP for which a SYN of a trial counts, as [`tracks::compared`].
+#[inline(always)]
+pub fn compared(course: &Course, flow: &FlowKey, address: u64) -> u16 {
+    if course.begun.is_new() {
+        return course.vip.vip;
+    }
+    let shadow = course.begun.shadow();
+    if let Some(there) = vip(shadow, flow, address) {
+        return there.vip;
+    }
+    match vips::number_of_flow(shadow, flow) {
+        0 => course.vip.vip,
+        number => number.wrapping_sub(1) as u16,
+    }
+}
+
+/// The VIP of a flow, if it is where it is looked for first and has no flags; `address` is the hash of
+/// the flow's destination.
+#[inline(always)]
+pub fn vip(slot: u32, flow: &FlowKey, address: u64) -> Option<&'static VipEntry> {
+    let place = hash::of_port(address, flow.destination_port, flow.protocol);
+    let entry = maps::vip(slot, place as u32)?;
+    let same = entry.is_plain_vip(&flow.destination, flow.destination_port, flow.protocol);
+    same.then_some(entry)
+}
+
+/// Whether a backend is in that VIP's pool in the slot that decides, and up.
+#[inline(always)]
+fn takes(member: &Member, slot: u32, vip: &VipEntry) -> bool {
+    u32::from(member.slots) & (1 << slot) != 0
+        && member.pool == vip.pool
+        && member.state != member_state::DOWN
+}

@@ -94,7 +94,7 @@ fn a_start_that_was_cut_short_is_begun_anew() {
     let (code, told) = instance.run(&["agent"]).unwrap();
     assert_ne!(code, 0);
     assert!(told.contains("`lbguard unload`"), "{told}");
-    for words in [["revert"], ["doctor"]] {
+    for words in [["revert"], ["doctor"], ["status"]] {
         let (_, told) = instance.run(&words).unwrap();
         assert!(told.contains("forwards"), "{told}");
         assert!(told.contains("lbguard unload"), "{told}");

@@ -98,7 +98,7 @@ fn not_loaded(error: KernelError, pins: &Pins) -> CliError {
         "nothing of lbguard runs in this kernel, so nothing forwards".to_owned()
     } else {
         format!(
-            "{} still forwards, by what was last in force or on trial; `lbguard unload` takes it off",
+            "what was last in force or on trial forwards on, by {}; `lbguard unload` takes it off",
             attached.join(", ")
         )
     };

@@ -47,6 +47,12 @@ pub fn run(context: &Context, _args: &StatusArgs) -> Result<ExitCode, CliError> 
         let shown: String = text.lines().map(|line| row(line, terminal)).collect();
         out::print(&shown)?;
     }
+    if !pins.exist() && !interfaces.is_empty() {
+        out::note(
+            "warning: the guard is gone: what is attached forwards on and nothing can be changed; withdraw the \
+             route, run `lbguard unload` and start the agent again",
+        );
+    }
     Ok(ExitCode::Done)
 }
 

@@ -106,6 +106,24 @@ fn a_start_that_was_cut_short_is_begun_anew() {
     assert_eq!(instance.active(), Some(1));
 }
 
+/// What it left would keep the other version from starting again.
+#[test]
+fn beside_another_version_an_agent_does_not_start_and_leaves_nothing() {
+    let (_lab, mut instance) = started();
+    instance.stop_agent(Signal::SIGKILL).unwrap();
+    instance.expect(&["unload", "--yes"], 0).unwrap();
+    let root = instance.root().join("sys/fs/bpf/lbguard");
+    let other = root.join("abi-1");
+    std::fs::create_dir(&other).unwrap();
+    let (code, told) = instance.run(&["agent"]).unwrap();
+    assert_ne!(code, 0);
+    assert!(told.contains("ABI 1") && told.contains("unload"), "{told}");
+    assert!(!Pins::new(&root).directory().exists());
+    std::fs::remove_dir(&other).unwrap();
+    instance.start_agent().unwrap();
+    assert_eq!(instance.active(), Some(1));
+}
+
 #[test]
 fn what_was_taken_back_without_an_agent_stays_so_after_a_reboot() {
     let (lab, mut instance) = started();

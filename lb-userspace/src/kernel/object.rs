@@ -64,10 +64,11 @@ impl Kernel {
 
     /// Loads and pins the object.
     pub fn load_pinned(pins: &Pins, node: Node, limits: Limits) -> Result<Self, KernelError> {
-        pins.prepare()?;
+        // First, since a directory of ours would keep that version from starting in its turn.
         if let Some((path, found)) = pins.other_abi() {
             return Err(KernelError::OtherAbi { path, found });
         }
+        pins.prepare()?;
         pins.clear_unfinished()?;
         let mut object = load(&node, None, AGE_NS_SHIFT)?;
         freeze(&object)?;

@@ -1,6 +1,6 @@
 //! Counting: per CPU, so that no increment waits for another CPU.
 
-use core::intrinsics::{AtomicOrdering, atomic_or, atomic_xadd};
+use core::intrinsics::{AtomicOrdering, atomic_or, atomic_xadd, is_val_statically_known};
 
 use lb_common::TEST_SET;
 use lb_common::address::Address;
@@ -17,11 +17,24 @@ pub fn set(slot: u32, probed: bool) -> u32 {
     if probed { TEST_SET } else { slot }
 }
 
+/// The number of a reason. One that the compiler does not know is read anew: it would leave out the mask,
+/// since no reason has a number beyond, and older verifiers do not know that.
+#[inline(always)]
+fn number(reason: Reason) -> usize {
+    let number = reason as usize;
+    if is_val_statically_known(number) {
+        number
+    } else {
+        // SAFETY: a local.
+        unsafe { (&raw const number).read_volatile() }
+    }
+}
+
 /// Counts a packet's outcome.
 #[inline(always)]
 pub fn reason(set: u32, reason: Reason) {
     if let Some(counts) = REASON_COUNTS.get_ptr_mut(set) {
-        let place = reason as usize & (lb_common::counter::REASONS - 1);
+        let place = number(reason) & (lb_common::counter::REASONS - 1);
         // SAFETY: this CPU's copy of a map element; `place` is within the array.
         unsafe {
             let count = (&raw mut (*counts).packets).cast::<u64>().add(place);

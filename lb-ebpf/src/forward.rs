@@ -209,15 +209,21 @@ fn chosen(ctx: &XdpContext, view: &View, packet: &mut Packet, asked: Option<Aske
         outcome.reason = reset::reply(ctx, packet);
         return outcome;
     }
-    let Some(member) = choice.member else {
+    if choice.member.is_none() {
         count::vip(set, vip.vip, |counters| counters.dropped += 1);
         return outcome;
-    };
+    }
     // Between changes only what has a record: flows that are not sampled are not counted.
     if !choice.track.is_never() && (view.evidence || choice.track.has_place()) {
         tracks::note(ctx, view, packet, vip, &choice);
     }
-    let sent = rewrite::send(ctx, packet, vip, member, choice.hash);
+    let sent = rewrite::send(
+        ctx,
+        packet,
+        vip,
+        (choice.member_id, choice.hash),
+        asked.is_some(),
+    );
     count(set, packet, vip, &choice, &sent);
     outcome.reason = match sent.reason {
         Reason::Forwarded => choice.reason,

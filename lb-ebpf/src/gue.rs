@@ -110,19 +110,21 @@ pub extern "C" fn sum_of(ctx: *mut xdp_md, offset: u32, length: u32) -> u64 {
     for piece in 0..PIECES as u32 {
         let done = piece * PIECE as u32;
         let left = length.saturating_sub(done);
-        // Read anew, so that the compiler does not leave out the check that the verifier asks for.
+        // Read anew, so that the compiler does not leave out the check that the verifier asks for; one less
+        // and made one more, since older verifiers do not conclude from "not 0" that it is 1 at least.
+        let less = left.wrapping_sub(1);
         // SAFETY: a local.
-        let left = unsafe { (&raw const left).read_volatile() };
-        if left == 0 {
+        let less = unsafe { (&raw const less).read_volatile() };
+        if less == u32::MAX {
             break;
         }
-        let part = if left < PIECE as u32 {
+        let part = if less < PIECE as u32 - 1 {
             // What lies behind the packet is no part of it.
             for word in 0..PIECE / 8 {
                 // SAFETY: within this CPU's copy of a map element of PIECE bytes.
                 unsafe { scratch.cast::<u64>().add(word).write_volatile(0) };
             }
-            left
+            less + 1
         } else {
             PIECE as u32
         };

@@ -222,7 +222,7 @@ fn make_room(ctx: &XdpContext, packet: &Packet, room: usize) -> Option<Link> {
 /// One's complement sum of the ICMP message at `offset`, on top of `seed`.
 #[inline(always)]
 fn sum(ctx: &XdpContext, offset: usize, seed: u32) -> Option<u64> {
-    let start = packet::start(ctx) + offset;
+    let start = packet::start(ctx) + packet::bounded(offset)?;
     if start + SUMMED > packet::end(ctx) {
         return None;
     }

@@ -5,6 +5,7 @@
     reason = "the kernel loads and stores misaligned words as the machine can; see `load`"
 )]
 
+use core::intrinsics::is_val_statically_known;
 use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::xdp_md;
@@ -87,7 +88,8 @@ impl XdpFrame {
 impl Frame for XdpFrame {
     #[inline(always)]
     fn read<T: FromBytes + Unaligned + Copy>(&self, offset: usize) -> Option<T> {
-        if offset > MAX_OFFSET || self.start + offset + size_of::<T>() > self.end {
+        let offset = bounded(offset)?;
+        if self.start + offset + size_of::<T>() > self.end {
             return None;
         }
         // SAFETY: the whole T lies before the end of the packet, and any bytes are a T.
@@ -106,6 +108,20 @@ impl Frame for XdpFrame {
         // All frames but jumbo ones are linear: that is a comparison, where the length is a call.
         self.start + bytes <= self.end || bytes <= self.length()
     }
+}
+
+/// An offset, if a header may lie there. One that the compiler does not know is read anew, so that what is
+/// compared with the limit is what is added: older verifiers (Linux 6.1) do not see that a copy of it on the
+/// stack is the same number.
+#[inline(always)]
+pub fn bounded(offset: usize) -> Option<usize> {
+    let offset = if is_val_statically_known(offset) {
+        offset
+    } else {
+        // SAFETY: a local.
+        unsafe { (&raw const offset).read_volatile() }
+    };
+    (offset <= MAX_OFFSET).then_some(offset)
 }
 
 /// A local that words can be stored into.
@@ -181,8 +197,11 @@ pub unsafe fn store<T>(at: usize, value: T) {
 /// Writes `value` at `offset` of the packet; false if it ends before.
 #[inline(always)]
 pub fn write<T: IntoBytes + Unaligned + Copy>(ctx: &XdpContext, offset: usize, value: T) -> bool {
+    let Some(offset) = bounded(offset) else {
+        return false;
+    };
     let start = start(ctx);
-    if offset > MAX_OFFSET || start + offset + size_of::<T>() > end(ctx) {
+    if start + offset + size_of::<T>() > end(ctx) {
         return false;
     }
     // SAFETY: the whole T lies before the end of the packet.

@@ -1,5 +1,6 @@
 //! Sending a packet on: next hop, MTU, outer header, MAC addresses.
 
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_redirect, bpf_xdp_adjust_head};
 use aya_ebpf::programs::XdpContext;
 use lb_common::address::Address;
@@ -11,18 +12,21 @@ use lb_common::wire::{
     ETHERNET_LEN, Ethernet, Frame, Ipv4, Ipv6, UDP_LEN, VLAN_TAG_LEN, VlanTag, ether_type,
 };
 use zerocopy::network_endian::U16;
-use zerocopy::{IntoBytes, Unaligned};
+use zerocopy::{Immutable, IntoBytes, Unaligned};
 
 use crate::gue;
 use crate::icmp;
-use crate::maps::{NEXT_HOPS, SOURCE_V4, SOURCE_V4_MASK, SOURCE_V6, SOURCE_V6_MASK};
-use crate::packet::{XdpFrame, write};
+use crate::maps::{
+    MEMBERS, NEXT_HOPS, PACKETS, SOURCE_V4, SOURCE_V4_MASK, SOURCE_V6, SOURCE_V6_MASK,
+};
+use crate::packet::{XdpFrame, write_headers};
 
 /// What became of a packet that was to be sent on.
 pub struct Sent {
     /// Forwarded, answered or dropped, and why.
     pub reason: Reason,
-    /// Interface to redirect to; 0 = back by the one it came from.
+    /// Interface to redirect to; 0 = back by the one it came from. Of a packet that is too big, meanwhile, the
+    /// MTU to tell.
     pub interface: u32,
     /// Whether it would not have fitted.
     pub too_big: bool,
@@ -49,9 +53,63 @@ pub fn is_outer_source(ctx: &XdpContext, packet: &Packet) -> bool {
     source != [0; 4] && fixed | last == 0
 }
 
-/// Sends a packet to the backend that was chosen.
+impl Sent {
+    const INTERFACE_SHIFT: u32 = 32;
+    const TOO_BIG: u64 = 1 << 16;
+
+    const fn word(&self) -> u64 {
+        let too_big = if self.too_big { Self::TOO_BIG } else { 0 };
+        (self.interface as u64) << Self::INTERFACE_SHIFT | too_big | self.reason as u64
+    }
+
+    #[inline(always)]
+    fn of_word(word: u64) -> Self {
+        Self {
+            reason: Reason::from_code(word as u16).unwrap_or(Reason::Broken),
+            interface: (word >> Self::INTERFACE_SHIFT) as u32,
+            too_big: word & Self::TOO_BIG != 0,
+        }
+    }
+}
+
+/// Sends the packet at hand to the backend that was chosen, or answers that it is too big. `probed` says
+/// which packet is at hand.
 #[inline(always)]
-pub fn send(ctx: &XdpContext, packet: &Packet, vip: &VipEntry, member: &Member, hash: u64) -> Sent {
+pub fn send(
+    ctx: &XdpContext,
+    packet: &Packet,
+    vip: &VipEntry,
+    (member, hash): (u32, u64),
+    probed: bool,
+) -> Sent {
+    let mtu = u32::from(vip.mtu);
+    let sent = Sent::of_word(send_on(ctx.ctx, member, mtu, hash, u32::from(probed)));
+    if !sent.too_big {
+        return sent;
+    }
+    // Here and not below, since the stacks of functions that call one another share 512 bytes.
+    Sent {
+        reason: icmp::too_big(ctx, packet, sent.interface as u16),
+        interface: 0,
+        too_big: true,
+    }
+}
+
+/// [`send`], as a global function, so that the verifier checks it once and not for each way in which a
+/// backend may have been chosen; see [`Sent::word`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn send_on(ctx: *mut xdp_md, member: u32, mtu: u32, hash: u64, probed: u32) -> u64 {
+    let ctx = &XdpContext::new(ctx);
+    let (Some(packet), Some(member)) = (PACKETS.get_ptr(probed), MEMBERS.get(member)) else {
+        return Reason::NoBackend as u64;
+    };
+    // SAFETY: this CPU's copy of a map element, which nobody writes meanwhile.
+    write_to(ctx, unsafe { &*packet }, mtu as u16, member, hash).word()
+}
+
+#[inline(always)]
+fn write_to(ctx: &XdpContext, packet: &Packet, vip_mtu: u16, member: &Member, hash: u64) -> Sent {
     let failed = |reason| Sent {
         reason,
         interface: 0,
@@ -69,17 +127,16 @@ pub fn send(ctx: &XdpContext, packet: &Packet, vip: &VipEntry, member: &Member, 
         forward_mode::GUE => encap::overhead(to_v4) + UDP_LEN as u16,
         _ => 0,
     };
-    let mtu = if vip.mtu != 0 && vip.mtu < hop.mtu {
-        vip.mtu
+    let mtu = if vip_mtu != 0 && vip_mtu < hop.mtu {
+        vip_mtu
     } else {
         hop.mtu
     };
     if u32::from(packet.ip_length) + u32::from(overhead) > u32::from(mtu) {
-        let reason = icmp::too_big(ctx, packet, mtu.saturating_sub(overhead));
         return Sent {
-            reason,
-            interface: 0,
+            interface: u32::from(mtu.saturating_sub(overhead)),
             too_big: true,
+            ..failed(Reason::NoNextHop)
         };
     }
     let written = match (member.forward, to_v4) {
@@ -186,21 +243,32 @@ pub fn put_front<T: IntoBytes + Unaligned + Copy>(
     ether_type: u16,
     outer: T,
 ) -> bool {
-    let (follows, link) = if hop.vlan == 0 {
-        (ether_type, ETHERNET_LEN)
+    let tagged = hop.vlan != 0;
+    let link = if tagged {
+        ETHERNET_LEN + VLAN_TAG_LEN
     } else {
-        (ether_type::VLAN, ETHERNET_LEN + VLAN_TAG_LEN)
+        ETHERNET_LEN
     };
     let bytes = i32::from(packet.ip_offset) - (link + size_of::<T>()) as i32;
-    let tag = VlanTag {
-        control: U16::new(hop.vlan),
-        ether_type: U16::new(ether_type),
-    };
-    (bytes == 0 || move_head(ctx, bytes))
-        && write(ctx, 0, ethernet(hop, follows))
-        && (hop.vlan == 0 || write(ctx, ETHERNET_LEN, tag))
-        && write(ctx, link, outer)
+    if bytes != 0 && !move_head(ctx, bytes) {
+        return false;
+    }
+    // At offsets that are constants: older verifiers do not follow one that lies on the stack meanwhile.
+    if tagged {
+        let tag = VlanTag {
+            control: U16::new(hop.vlan),
+            ether_type: U16::new(ether_type),
+        };
+        write_headers(ctx, Tagged(ethernet(hop, ether_type::VLAN), tag), outer)
+    } else {
+        write_headers(ctx, ethernet(hop, ether_type), outer)
+    }
 }
+
+/// The link header of a tagged frame.
+#[derive(Clone, Copy, IntoBytes, Immutable, Unaligned)]
+#[repr(C)]
+struct Tagged(Ethernet, VlanTag);
 
 /// Moves the start of the packet by `bytes`, negative = room in front.
 #[inline(always)]

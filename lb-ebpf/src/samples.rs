@@ -65,13 +65,14 @@ pub extern "C" fn sample(ctx: *mut xdp_md, reason: u32, slot: u32) -> u32 {
 /// The context of the program that runs, and an element of the map of samples.
 #[inline(always)]
 unsafe fn load(ctx: *mut xdp_md, kept: *mut Sample, length: u64) {
-    let mut wanted = length & 0xff;
-    if length > SAMPLE_BYTES as u64 {
-        wanted = SAMPLE_BYTES as u64;
-    }
-    if wanted == 0 || wanted > SAMPLE_BYTES as u64 {
+    // One less, read anew and made one more: older verifiers do not conclude from "not 0" that it is 1 at least.
+    let less = length.min(SAMPLE_BYTES as u64).wrapping_sub(1);
+    // SAFETY: a local.
+    let less = unsafe { (&raw const less).read_volatile() };
+    if less >= SAMPLE_BYTES as u64 {
         return;
     }
+    let wanted = less + 1;
     // SAFETY: `wanted` bytes fit into the sample, and the packet has as many.
     unsafe {
         bpf_xdp_load_bytes(ctx, 0, (&raw mut (*kept).bytes).cast(), wanted as u32);

@@ -474,3 +474,7 @@ const _: () = assert!(size_of::<Chunk>() == 64);
 pub const fn chunks(size: u32) -> u32 {
     size.div_ceil(CHUNK_ENTRIES as u32)
 }
+
+#[cfg(test)]
+#[path = "slot_tests.rs"]
+mod tests;

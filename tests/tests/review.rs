@@ -157,13 +157,23 @@ fn an_apply_that_is_interrupted_before_its_trial_has_none() {
 #[test]
 fn an_agent_without_its_pins_takes_no_change() {
     let (lab, mut instance) = started();
-    instance.expect(&["unload", "--yes"], 0).unwrap();
     let file = instance
         .write("next.toml", &services::shop(&hosts(&lab)[..1]))
         .unwrap();
     let file = file.to_string_lossy().into_owned();
-    let told = instance.expect(&["apply", &file, "-m", "x"], 3).unwrap();
-    assert!(told.contains("is gone"), "{told}");
+    let apply = ["apply", &file, "-m", "x"];
+    // The guard alone, while the balancer forwards: an agent that is started again would not start.
+    let pins = Pins::new(&instance.root().join("sys/fs/bpf/lbguard"));
+    std::fs::remove_file(pins.program("guard")).unwrap();
+    let told = instance.expect(&apply, 3).unwrap();
+    assert!(told.contains("still forwards"), "{told}");
+    assert!(told.contains("`lbguard unload`, then restart"), "{told}");
+    instance.expect(&["unload", "--yes"], 0).unwrap();
+    let told = instance.expect(&apply, 3).unwrap();
+    assert!(
+        told.contains("is gone") && told.contains("restart it"),
+        "{told}"
+    );
     reboot(&mut instance);
     assert_eq!(instance.active(), Some(1));
 }

@@ -16,6 +16,23 @@ use crate::exit::ExitCode;
 use crate::kernel::pins::Pins;
 use crate::plan::{Fate, Plan};
 
+/// What to do when the guard's pin is not there.
+fn unguarded(pins: &Pins) -> String {
+    let gone = pins.program("guard").display().to_string();
+    let attached = pins.linked();
+    if attached.is_empty() {
+        return format!(
+            "{gone} is gone (`lbguard unload`?): nothing that this agent writes would forward; \
+             restart it, and it loads what was committed"
+        );
+    }
+    format!(
+        "{gone} is gone: {} still forwards, by what was last in force, and nothing can be changed; \
+         `lbguard unload`, then restart the agent: it loads what was committed",
+        attached.join(", ")
+    )
+}
+
 impl Engine {
     /// Begins a change, or says why not.
     pub(super) fn apply(
@@ -36,14 +53,7 @@ impl Engine {
         }
         let pins = Pins::new(self.setup.paths.pin_dir());
         if !pins.exist() {
-            let gone = pins.directory().display();
-            return not_begun(
-                format!(
-                    "{gone} is gone (`lbguard unload`?): nothing that this agent writes would \
-                     forward; restart it, and it loads what was committed"
-                ),
-                ExitCode::Refused,
-            );
+            return not_begun(unguarded(&pins), ExitCode::Refused);
         }
         if let Err(why) = self.ready_to_record(bytes.len()) {
             return not_begun(why, ExitCode::Refused);

@@ -10,6 +10,7 @@ pub mod bench;
 pub mod bpf;
 pub mod bpffs;
 pub mod bpftool;
+pub mod certificate;
 pub mod child;
 pub mod draft;
 pub mod expect;

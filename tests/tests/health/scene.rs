@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use lb_tests::certificate::Certificate;
 use lb_tests::services;
 use lb_userspace::lab::{Builder, Host, Instance, Lab, Process, VIP_V4, until};
 use serde_json::Value;
@@ -110,40 +111,7 @@ impl Scene {
 /// nginx on port 443 of a host with a certificate of its own; needs openssl.
 pub fn https(host: &Host) -> Process {
     let directory = host.directory();
-    let (key, certificate) = (directory.join("key.pem"), directory.join("cert.pem"));
-    let settings = directory.join("openssl.cnf");
-    let extensions = "[req]\ndistinguished_name = dn\nx509_extensions = own\n[dn]\n[own]\n\
-                      subjectAltName = DNS:shop.example\nbasicConstraints = critical,CA:FALSE\n";
-    std::fs::write(&settings, extensions).unwrap();
-    let made = std::process::Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-        ])
-        .args([
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=shop.example",
-            "-config",
-        ])
-        .arg(&settings)
-        .arg("-keyout")
-        .arg(&key)
-        .arg("-out")
-        .arg(&certificate)
-        .output()
-        .expect("openssl");
-    assert!(
-        made.status.success(),
-        "{}",
-        String::from_utf8_lossy(&made.stderr)
-    );
+    let Certificate { certificate, key } = Certificate::new(directory);
     let server = format!(
         "listen 443 ssl;\nlisten [::]:443 ssl;\nssl_certificate {};\nssl_certificate_key {};\n\
          location / {{ return 200 \"ok\\n\"; }}\n",

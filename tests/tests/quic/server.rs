@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -85,36 +84,12 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Has openssl make one, in this directory.
+    /// Makes one, in this directory.
     pub fn new(directory: &Path) -> Self {
-        let [settings, key, certificate] =
-            ["quic.cnf", "quic.key", "quic.pem"].map(|name| directory.join(name));
-        let extensions = "[req]\ndistinguished_name = dn\nx509_extensions = own\n[dn]\n[own]\n\
-                          subjectAltName = DNS:shop.example\n\
-                          basicConstraints = critical,CA:FALSE\n";
-        std::fs::write(&settings, extensions).unwrap();
-        let words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 \
-                     -subj /CN=shop.example";
-        let mut command = Command::new("openssl");
-        command.args(words.split_whitespace());
-        command
-            .arg("-config")
-            .arg(&settings)
-            .arg("-keyout")
-            .arg(&key);
-        let made = command
-            .arg("-out")
-            .arg(&certificate)
-            .output()
-            .expect("openssl");
-        assert!(
-            made.status.success(),
-            "{}",
-            String::from_utf8_lossy(&made.stderr)
-        );
+        let made = lb_tests::certificate::Certificate::new(directory);
         Self {
-            certificate: CertificateDer::from_pem_file(&certificate).unwrap(),
-            key: PrivateKeyDer::from_pem_file(&key).unwrap(),
+            certificate: CertificateDer::from_pem_file(&made.certificate).unwrap(),
+            key: PrivateKeyDer::from_pem_file(&made.key).unwrap(),
         }
     }
 }

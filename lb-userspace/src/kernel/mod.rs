@@ -10,6 +10,7 @@ pub mod flows;
 pub mod guard;
 pub mod image;
 pub mod inspect;
+mod jiffies;
 pub mod kept;
 mod link;
 pub mod maps;

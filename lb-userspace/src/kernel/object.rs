@@ -18,6 +18,7 @@ use zerocopy::IntoBytes;
 
 use super::KernelError;
 use super::guard::Guard;
+use super::jiffies;
 use super::link::FdInfo;
 use super::maps::{Adoptable, FROZEN, Maps, TIMER};
 use super::pins::Pins;
@@ -137,7 +138,7 @@ impl Kernel {
     /// Makes the timer this guard's, and this the session whose commands are taken.
     pub(super) fn start(&mut self, object: u64) -> Result<(), KernelError> {
         self.guard.set_session(draw()?);
-        let args = [patience(self)?, object];
+        let args = [jiffies::patience(self)?, object];
         self.guard
             .call(Op::Start, 0, &args, self.node.as_bytes())
             .map(drop)
@@ -163,27 +164,6 @@ pub fn draw_keys(node: Node) -> Result<Node, KernelError> {
         probe_token: draw()?,
         ..node
     })
-}
-
-/// Jiffies in 0.3 s: the kernel's tick is not told, so it is measured.
-fn patience(kernel: &Kernel) -> Result<u64, KernelError> {
-    const WAIT: std::time::Duration = std::time::Duration::from_millis(50);
-    let known = kernel.maps.control()?.patience;
-    if known != 0 {
-        return Ok(known);
-    }
-    let before = kernel.guard.call(Op::Clock, 0, &[], &[])?;
-    std::thread::sleep(WAIT);
-    let after = kernel.guard.call(Op::Clock, 0, &[], &[])?;
-    let elapsed_ns = after[0].saturating_sub(before[0]).max(1);
-    let jiffies = after[1].saturating_sub(before[1]).max(1);
-    let hz = jiffies.saturating_mul(1_000_000_000) / elapsed_ns;
-    // CONFIG_HZ is one of these.
-    let hz = [100, 250, 300, 1000]
-        .into_iter()
-        .min_by_key(|rate| hz.abs_diff(*rate))
-        .unwrap_or(250);
-    Ok(hz * 3 / 10)
 }
 
 /// A program of the object.

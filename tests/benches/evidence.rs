@@ -17,8 +17,14 @@ use lb_common::counter::Reason;
 use lb_common::guard::{Op, TrialPut};
 use lb_tests::bench::Bench;
 use lb_tests::expect;
+use lb_tests::measure::balancer::{Balancer, USUAL};
+use lb_tests::measure::programs::Programs;
 use lb_tests::measure::report::{Aim, Report};
+use lb_tests::measure::rig::{LOOPBACK, Rig};
+use lb_tests::measure::shared::Traffic;
 use lb_tests::measure::timing::{median, paired, stay_on_one_cpu};
+use lb_tests::measure::trials::{Trials, turns};
+use lb_tests::measure::workload::V4_ACK_64K;
 use lb_tests::packets::{Flags, Talk, tcp};
 use lb_userspace::kernel::probe::{Action, Ask};
 use serde_json::{Value, json};
@@ -26,6 +32,8 @@ use zerocopy::IntoBytes;
 
 const ROUNDS: usize = 41;
 const RUNS: u32 = 20_000;
+/// Packets of a connection.
+const PACKETS: u32 = 4;
 /// Aims of the design: ns above the same packet without evidence.
 const BORN_BEFORE: f64 = 15.0;
 const TRACKED: f64 = 120.0;
@@ -127,6 +135,59 @@ fn measure(rounds: usize, cases: &mut [Case]) {
     }
 }
 
+/// ns a packet of connections of four packets (SYN, two ACKs, FIN), and nothing else, without and with a
+/// trial by turns.
+fn connections(share: u64, rounds: usize) -> [Vec<f64>; 2] {
+    let mut rig = Rig::empty(Programs::load(1));
+    rig.add("lbguard", V4_ACK_64K, Balancer::new(USUAL));
+    rig.fill();
+    let lane = &rig.lanes[0];
+    assert!(lane.wrong.is_none(), "{:?}", lane.wrong);
+    let balancer = lane.subject.balancer().unwrap();
+    rig.programs.aim(&balancer.program);
+    rig.programs.feed(&Traffic {
+        every: PACKETS,
+        more: PACKETS - 1,
+        ..V4_ACK_64K.traffic(1, 0)
+    });
+    let run = || {
+        let length = V4_ACK_64K.frame_length();
+        rig.programs.run(length, RUNS, LOOPBACK).ns
+    };
+    let mut trials = Trials::new(&balancer.bench, share);
+    let mut all = [Vec::new(), Vec::new()];
+    for round in 0..rounds {
+        for on_trial in turns(round) {
+            trials.begin(&balancer.bench, on_trial);
+            run();
+            // The kernel tells whole nanoseconds; the mean of some runs tells more.
+            let times: Vec<f64> = (0..10).map(|_| run()).collect();
+            trials.end(&balancer.bench, on_trial);
+            all[usize::from(on_trial)].push(times.iter().sum::<f64>() / 10.0);
+        }
+    }
+    all
+}
+
+/// Says what a trial costs a connection.
+fn tell_connections(report: &mut Report) {
+    let rounds = report.rounds(ROUNDS);
+    report.say(format_args!(
+        "ns a connection of {PACKETS} packets (IPIP), over the same without a trial"
+    ));
+    for percent in [10_u64, 90] {
+        let [without, with] = connections(u64::from(SHARE_ALL) * percent / 100, rounds);
+        let more = f64::from(PACKETS) * paired(&with, &without, |a, b| a - b);
+        let all = f64::from(PACKETS) * median(&without);
+        let what = format!("a trial of {percent} % of new flows");
+        report.say(format_args!(
+            "  {what:<38} {:>5.0}  {more:+.0} over {all:.0}",
+            all + more
+        ));
+        report.put(&what, json!({"connection_ns": all, "more": more}));
+    }
+}
+
 const WATCHED: &str = "no trial, watched, flow followed";
 const FOLLOWED: &str = "trial, flow followed";
 const GONE: &str = "trial, flow born in it, not followed";
@@ -184,6 +245,7 @@ fn main() -> ExitCode {
             json!({"ns": ns, "more": more, "than": base.what, "aim": aim}),
         );
     }
+    tell_connections(&mut report);
     report.say("packets/s of a mix: see `cargo xtask bench live`");
     report.finish()
 }

@@ -9,19 +9,18 @@
 
 use std::process::ExitCode;
 
-use lb_common::breaker::Breaker;
-use lb_common::control::{SHARE_ALL, control_flag};
-use lb_common::guard::{Op, TrialPut};
-use lb_tests::measure::balancer::{Balancer, Size, USUAL, services};
+use lb_common::control::SHARE_ALL;
+use lb_tests::bench::Bench;
+use lb_tests::measure::balancer::{Balancer, USUAL};
 use lb_tests::measure::live::{Mix, Round, Street};
 use lb_tests::measure::programs::Programs;
 use lb_tests::measure::report::{Aim, Report, round};
 use lb_tests::measure::rig::Rig;
 use lb_tests::measure::shared::FLOWS as FLOOR_FLOWS;
 use lb_tests::measure::timing::{median, paired, stay_on_one_cpu};
+use lb_tests::measure::trials::{Trials, turns};
 use lb_tests::measure::workload::{V4_ACK_64K, V4_UDP_64K, Workload};
 use serde_json::{Value, json};
-use zerocopy::IntoBytes as _;
 
 const ROUNDS: usize = 11;
 const PACKETS: u32 = 1_000_000;
@@ -46,16 +45,11 @@ const AIMED_AT: &str = "one SYN in 20 packets";
 const TRIAL_COST: f64 = 0.05;
 /// A trial takes one new flow of ten, by a change of one backend's weight.
 const TRIAL_SHARE: u64 = 10;
-/// Time for a handshake.
-const HANDSHAKE_MS: u32 = 300;
-/// Longer than any run.
-const TRIAL_MS: u64 = 3_600_000;
 
 const OURS: &str = "lbguard";
-const TRIAL: &str = "lbguard, judged trial";
 
 /// Every lane round by round, none of the first.
-fn rounds(street: &mut Street, rounds: usize, mix: Option<Mix>) -> Vec<Vec<Round>> {
+fn rounds(street: &mut Street, rounds: usize) -> Vec<Vec<Round>> {
     let lanes = street.rig.lanes.len();
     let mut all = vec![Vec::new(); lanes];
     for round in 0..=rounds {
@@ -63,7 +57,7 @@ fn rounds(street: &mut Street, rounds: usize, mix: Option<Mix>) -> Vec<Vec<Round
             if street.rig.lanes[index].wrong.is_some() {
                 continue;
             }
-            let done = street.round(index, PACKETS, mix);
+            let done = street.round(index, PACKETS, None);
             if round != 0 {
                 of_lane.push(done);
             }
@@ -80,23 +74,26 @@ fn mpps(rounds: &[Round]) -> Vec<f64> {
 fn tell(report: &mut Report, street: &Street, all: &[Vec<Round>]) -> Value {
     let mut document = json!({});
     for (lane, rounds) in street.rig.lanes.iter().zip(all) {
-        if let Some(wrong) = &lane.wrong {
+        document[lane.name] = if let Some(wrong) = &lane.wrong {
             report.no_figure(lane.name, wrong);
-            document[lane.name] = json!({"wrong": wrong.0});
-            continue;
-        }
-        let sent: u64 = rounds.iter().map(|round| round.sent).sum();
-        let arrived: u64 = rounds.iter().map(|round| round.arrived).sum();
-        let lost = sent.saturating_sub(arrived);
-        let middle = median(&mpps(rounds));
-        report.say(format_args!(
-            "  {:<24} {middle:>6.2} Mpps   {sent} sent, {arrived} arrived, {lost} lost",
-            lane.name
-        ));
-        document[lane.name] =
-            json!({"mpps": round(middle), "sent": sent, "arrived": arrived, "lost": lost});
+            json!({"wrong": wrong.0})
+        } else {
+            tell_rounds(report, lane.name, rounds)
+        };
     }
     document
+}
+
+/// Says what came of some rounds.
+fn tell_rounds(report: &Report, name: &str, rounds: &[Round]) -> Value {
+    let sent: u64 = rounds.iter().map(|round| round.sent).sum();
+    let arrived: u64 = rounds.iter().map(|round| round.arrived).sum();
+    let lost = sent.saturating_sub(arrived);
+    let middle = median(&mpps(rounds));
+    report.say(format_args!(
+        "  {name:<24} {middle:>6.2} Mpps   {sent} sent, {arrived} arrived, {lost} lost"
+    ));
+    json!({"mpps": round(middle), "sent": sent, "arrived": arrived, "lost": lost})
 }
 
 fn of<'a>(street: &Street, all: &'a [Vec<Round>], name: &str) -> &'a [Round] {
@@ -113,7 +110,7 @@ fn side_by_side(report: &mut Report, workload: Workload) -> Value {
     rig.add(OURS, workload, Balancer::new(USUAL));
     let mut street = Street::new(rig);
     street.rig.fill();
-    let all = rounds(&mut street, report.rounds(ROUNDS), None);
+    let all = rounds(&mut street, report.rounds(ROUNDS));
     report.say(format_args!("{}", workload.name));
     let mut document = tell(report, &street, &all);
     let (ours, stateful) = (of(&street, &all, OURS), of(&street, &all, "stateful"));
@@ -129,26 +126,9 @@ fn side_by_side(report: &mut Report, workload: Workload) -> Value {
     document
 }
 
-/// Puts a change of one backend's weight on trial, judged, with a share of new flows.
-fn put_on_trial(balancer: &Balancer, size: Size) {
-    let bench = &balancer.bench;
-    bench.stage(&bench.image(&services(size, 200))).unwrap();
-    let put = TrialPut {
-        breaker: Breaker::default(),
-        within_ms: HANDSHAKE_MS,
-        reserved: 0,
-    };
-    let share = u64::from(SHARE_ALL) / TRIAL_SHARE;
-    let args = [share, 0x5eed, TRIAL_MS, TRIAL_MS, 2];
-    let guard = &bench.kernel.guard;
-    guard
-        .call(Op::Trial, bench.active(), &args, put.as_bytes())
-        .unwrap();
-}
-
-/// How many new flows the trial has seen, and how many of them there was room to follow.
-fn followed(report: &Report, balancer: &Balancer) -> Value {
-    let kernel = &balancer.bench.kernel;
+/// How many new flows the trials have seen, and how many of them there was room to follow.
+fn followed(report: &Report, bench: &Bench) -> Value {
+    let kernel = &bench.kernel;
     let vips = 0..u16::try_from(kernel.node.vips).unwrap();
     let arms = vips.flat_map(|vip| kernel.maps.evidence(&kernel.node, vip).unwrap());
     let (seen, no_room) = arms.fold((0, 0), |(seen, no_room), arm| {
@@ -158,43 +138,60 @@ fn followed(report: &Report, balancer: &Balancer) -> Value {
         )
     });
     report.say(format_args!(
-        "    {seen} new flows in the trial, for {no_room} of them no room to be followed"
+        "    {seen} new flows in the trials, for {no_room} of them no room to be followed"
     ));
     json!({"new_flows": seen, "no_room": no_room})
+}
+
+/// Rounds of the same traffic through the same balancer without a trial and with one.
+fn by_turns(street: &mut Street, rounds: usize, mix: Option<Mix>) -> [Vec<Round>; 2] {
+    let share = u64::from(SHARE_ALL) / TRIAL_SHARE;
+    let mut trials = Trials::new(bench_of(street), share);
+    let mut all = [Vec::new(), Vec::new()];
+    for round in 0..=rounds {
+        for on_trial in turns(round) {
+            trials.begin(bench_of(street), on_trial);
+            let done = street.round(0, PACKETS, mix);
+            trials.end(bench_of(street), on_trial);
+            if round != 0 {
+                all[usize::from(on_trial)].push(done);
+            }
+        }
+    }
+    all
+}
+
+fn bench_of(street: &Street) -> &Bench {
+    &street.rig.lane(OURS).subject.balancer().unwrap().bench
 }
 
 /// The same traffic with and without a trial.
 fn trial(report: &mut Report, what: &str, mix: Option<Mix>) -> Value {
     let mut rig = Rig::empty(Programs::load(1));
     rig.add(OURS, V4_ACK_64K, Balancer::new(USUAL));
-    rig.add(TRIAL, V4_ACK_64K, Balancer::new(USUAL));
     let mut street = Street::new(rig);
     street.rig.fill();
-    put_on_trial(street.rig.lane(TRIAL).subject.balancer().unwrap(), USUAL);
-    let all = rounds(&mut street, report.rounds(ROUNDS), mix);
     report.say(format_args!(
-        "64 k flows, {what}; a trial of one new flow in {TRIAL_SHARE}"
+        "64 k flows, {what}; a trial of one new flow in {TRIAL_SHARE}, and none, by turns"
     ));
-    let mut document = tell(report, &street, &all);
-    let balancer = street.rig.lane(TRIAL).subject.balancer().unwrap();
-    let record = balancer.bench.record();
-    assert_ne!(
-        record.flags & control_flag::TRIAL,
-        0,
-        "the trial has ended meanwhile: {record:?}"
-    );
-    document["followed"] = followed(report, balancer);
-    let (with, without) = (of(&street, &all, TRIAL), of(&street, &all, OURS));
-    if !with.is_empty() && !without.is_empty() {
-        let cost = 1.0 - paired(&mpps(with), &mpps(without), |a, b| a / b);
-        let aim = (what == AIMED_AT).then_some(Aim::AtMost(TRIAL_COST));
-        let told = aim.map_or(String::new(), |aim| aim.told(cost));
-        report.say(format_args!(
-            "    fewer packets/s: {:.1} %   {told}",
-            cost * 100.0
-        ));
-        document["cost"] = aim.map_or(json!(round(cost)), |aim| aim.json(cost));
+    if let Some(wrong) = &street.rig.lane(OURS).wrong {
+        report.no_figure(OURS, wrong);
+        return json!({"wrong": wrong.0});
     }
+    let [without, with] = by_turns(&mut street, report.rounds(ROUNDS), mix);
+    let mut document = json!({
+        "without": tell_rounds(report, "no trial", &without),
+        "with": tell_rounds(report, "judged trial", &with),
+    });
+    document["followed"] = followed(report, bench_of(&street));
+    let cost = 1.0 - paired(&mpps(&with), &mpps(&without), |a, b| a / b);
+    let aim = (what == AIMED_AT).then_some(Aim::AtMost(TRIAL_COST));
+    let told = aim.map_or(String::new(), |aim| aim.told(cost));
+    report.say(format_args!(
+        "    fewer packets/s: {:.1} %   {told}",
+        cost * 100.0
+    ));
+    document["cost"] = aim.map_or(json!(round(cost)), |aim| aim.json(cost));
     document
 }
 

@@ -13,4 +13,5 @@ pub mod rig;
 #[allow(missing_docs, reason = "documented where it is")]
 pub mod shared;
 pub mod timing;
+pub mod trials;
 pub mod workload;

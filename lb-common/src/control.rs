@@ -5,7 +5,7 @@
 //! reads one consistent state and a reader can tell that its record was reused meanwhile: the
 //! record's own number would differ.
 
-use crate::flow::Birth;
+use crate::clock::Ticks;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Records in the ring.
@@ -31,11 +31,15 @@ pub struct Control {
     pub lock: u32,
     /// Jiffies after which the timer counts as dead and the packet path starts it again.
     pub stale_after: u64,
-    /// What the short way goes by, see [`Brief`].
+    /// What the short way goes by, see [`crate::brief::Brief`].
     pub brief: u64,
     /// Which part of the flow table is in use, see [`crate::flow_table::Shape`].
     pub shape: u64,
-    // The first 40 bytes are all that most packets read.
+    /// The time of flows that are followed.
+    pub clock: Ticks,
+    /// [`ControlRecord::trial_due_ns`], published after `brief`.
+    pub trial_due_ns: u64,
+    // The first cache line ends here; packets read no more.
     /// Boot-clock ns of the timer's last tick.
     pub ticked_ns: u64,
     /// Jiffies in 0.3 s.
@@ -53,81 +57,7 @@ pub struct Control {
     /// First 8 bytes of the SHA-256 of the BPF object whose programs are pinned; 0 = unknown.
     pub object: u64,
     /// Zero.
-    pub reserved: [u64; 4],
-}
-
-/// What a packet of no trial has to know of the current record, in one word: published after it, in
-/// one store. A packet goes by this word or by the record; by both only where they agree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Brief(pub u64);
-
-impl Brief {
-    const STARTED: u64 = 1 << 32;
-    const TRIAL: u64 = 1 << 33;
-    const WATCH: u64 = 1 << 34;
-
-    /// Of a record.
-    #[inline(always)]
-    pub const fn of(record: &ControlRecord) -> Self {
-        let trial = if record.flags & control_flag::TRIAL != 0 {
-            Self::TRIAL
-        } else {
-            0
-        };
-        let watch = if record.flags & control_flag::WATCH != 0 {
-            Self::WATCH
-        } else {
-            0
-        };
-        let sampling = (record.watch >> 16 & MOST_SAMPLING) as u64;
-        Self(
-            Self::STARTED
-                | trial
-                | watch
-                | sampling << 16
-                | (record.change as u64) << 8
-                | record.active as u64,
-        )
-    }
-
-    /// Whether the guard has started.
-    #[inline(always)]
-    pub const fn is_started(self) -> bool {
-        self.0 & Self::STARTED != 0
-    }
-
-    /// Whether SHADOW is on trial; it may be overdue.
-    #[inline(always)]
-    pub const fn on_trial(self) -> bool {
-        self.0 & Self::TRIAL != 0
-    }
-
-    /// Committed slot.
-    #[inline(always)]
-    pub const fn active(self) -> u32 {
-        self.0 as u32 & 0xff
-    }
-
-    /// Short id of the change on trial.
-    #[inline(always)]
-    pub const fn change(self) -> u32 {
-        self.0 as u32 >> 8 & 0xff
-    }
-
-    /// Whether a new flow with this hash is followed, or belongs to an arm.
-    #[inline(always)]
-    pub const fn examines(self, hash: u64) -> bool {
-        let mask = (1 << (self.0 >> 16 & MOST_SAMPLING as u64)) - 1;
-        self.on_trial() || (self.0 & Self::WATCH != 0 && hash & mask == 0)
-    }
-
-    /// Whether an entry of the flow table speaks for itself: of a flow that is in no arm of this
-    /// trial, and that nobody follows.
-    #[inline(always)]
-    pub const fn settles(self, birth: Birth) -> bool {
-        birth.0 == Birth::SETTLED.0
-            || (birth.0 != Birth::WATCHED.0 && self.on_trial() && birth.change() != self.change())
-    }
+    pub reserved: [u64; 1],
 }
 
 /// Bits of [`ControlRecord::flags`].
@@ -267,6 +197,19 @@ impl ControlRecord {
         }
     }
 
+    /// When the first deadman of a trial is due, `u64::MAX` if none is set; 0 with no trial on.
+    #[inline(always)]
+    pub const fn trial_due_ns(&self) -> u64 {
+        if self.flags & control_flag::TRIAL == 0 {
+            return 0;
+        }
+        // 0 stands for none, and wraps to the highest number.
+        let deadline = self.deadline_ns.wrapping_sub(1);
+        let lease = self.lease_ns.wrapping_sub(1);
+        let first = if deadline < lease { deadline } else { lease };
+        first.saturating_add(1)
+    }
+
     /// This record with one of 2^`sampling` new flows followed between changes. Lasts over trials,
     /// commits and reverts.
     #[must_use]
@@ -354,7 +297,7 @@ pub const fn place(number: u64) -> u32 {
 }
 
 const _: () = assert!(size_of::<Control>() == 128);
-const _: () = assert!(core::mem::offset_of!(Control, ticked_ns) == 40);
+const _: () = assert!(core::mem::offset_of!(Control, ticked_ns) == 64);
 const _: () = assert!(size_of::<ControlRecord>() == 128);
 const _: () = assert!(core::mem::offset_of!(ControlRecord, active_generation) == 48);
 

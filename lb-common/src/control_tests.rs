@@ -38,6 +38,11 @@ fn deadmen_fire_at_their_time_and_not_before() {
         ..r
     };
     assert!(unarmed.trial_lives(u64::MAX));
+    assert_eq!((r.trial_due_ns(), unarmed.trial_due_ns()), (100, u64::MAX));
+    let leased = ControlRecord { lease_ns: 0, ..r };
+    assert_eq!(leased.trial_due_ns(), 200);
+    let over = leased.trial_over(Cause::Deadline, 0, 201);
+    assert_eq!(over.trial_due_ns(), 0);
 }
 
 #[test]

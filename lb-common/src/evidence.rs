@@ -165,7 +165,8 @@ pub const fn bin(now_ns: u64) -> usize {
     (now_ns >> BIN_NS_SHIFT) as usize & (BINS - 1)
 }
 
-/// Bucket of a handshake time: 0 is below 1 ms, k below 2^k ms, the last one all above.
+/// Bucket of a handshake time: 0 is below 1 ms, k below 2^k ms, the last one all above. Times are whole jiffies
+/// ([`crate::clock`]).
 #[inline(always)]
 pub const fn latency_bucket(ns: u64) -> usize {
     let ms = ns >> 20;

@@ -15,8 +15,10 @@ extern crate std;
 
 pub mod address;
 pub mod breaker;
+pub mod brief;
 pub mod checks;
 pub mod checksum;
+pub mod clock;
 pub mod control;
 pub mod counter;
 pub mod decap;
@@ -42,12 +44,13 @@ pub mod sample;
 pub mod scheme;
 pub mod slot;
 pub mod track;
+pub mod track_table;
 pub mod tunnel_error;
 pub mod wire;
 
 /// Number of the layout of maps and programs, part of the path of the pins. Raise it with every
 /// change of a type in [`slot`], [`control`], [`counter`], [`flow`] or of a map's name.
-pub const ABI: u32 = 3;
+pub const ABI: u32 = 4;
 
 /// Bits of a member id.
 pub const MEMBER_BITS: u32 = 18;

@@ -11,11 +11,6 @@ use crate::wire::tcp_flags;
 
 /// Records in the table: 1 MiB.
 pub const TRACKS: u32 = 16_384;
-/// Records whose keys share a cache line. A look-up reads that line, and the record if it is there;
-/// with 2,000 flows followed at once, one SYN in a million finds its line full.
-pub const KEYS: u32 = 8;
-/// A line of keys, 0 = free: record `i` of line `n` is number `n * KEYS + i`.
-pub type Keys = [u64; KEYS as usize];
 /// How long a flow is followed after its handshake, ns.
 pub const FOLLOWED_NS: u64 = 2_000_000_000;
 /// How long a request may go unanswered before that is what is counted of its flow, ns.
@@ -46,7 +41,7 @@ mod state {
 )]
 #[repr(C)]
 pub struct Track {
-    /// Hash of the flow, as in its line of keys.
+    /// The flow, see [`crate::track_table::key`]; 0 = none.
     pub key: u64,
     /// Boot-clock ns of the first SYN.
     pub syn_ns: u64,
@@ -76,8 +71,8 @@ pub struct Track {
     /// Big packets sent again since something was acknowledged.
     bigs: u8,
     wait: u8,
-    /// Zero.
-    pub reserved: u32,
+    /// Flows whose home this record is and that lie elsewhere, see [`crate::track_table`].
+    pub away: u32,
 }
 
 /// Whom a flow belongs to.
@@ -133,33 +128,31 @@ pub struct Summary {
 }
 
 impl Track {
-    /// A flow's record at its SYN.
+    /// Makes this the record of a flow at its SYN. [`Track::away`] is not the flow's, and other CPUs may
+    /// add to it meanwhile.
     #[inline(always)]
-    pub const fn new(key: u64, now: u64, whose: Whose) -> Self {
-        Self {
-            key,
-            syn_ns: now,
-            established_ns: 0,
-            request_ns: 0,
-            first_ack: 0,
-            last_ack: 0,
-            request_ack: 0,
-            next_seq: 0,
-            member: whose.member,
-            vip: whose.vip,
-            arm: whose.arm,
-            change: whose.change,
-            stage: whose.stage,
-            state: 0,
-            bigs: 0,
-            wait: WAITING,
-            reserved: 0,
-        }
+    pub const fn begin(&mut self, key: u64, now: u64, whose: Whose) {
+        self.syn_ns = now;
+        self.established_ns = 0;
+        self.request_ns = 0;
+        self.first_ack = 0;
+        self.last_ack = 0;
+        self.request_ack = 0;
+        self.next_seq = 0;
+        self.member = whose.member;
+        self.vip = whose.vip;
+        self.arm = whose.arm;
+        self.change = whose.change;
+        self.stage = whose.stage;
+        self.state = 0;
+        self.bigs = 0;
+        self.wait = WAITING;
+        self.key = key;
     }
 
-    /// Whether another flow may have this place.
+    /// Whether another flow may have this record.
     #[inline(always)]
-    pub const fn is_free(&self, now: u64) -> bool {
+    pub const fn is_over(&self, now: u64) -> bool {
         let (since, limit) = if self.established_ns == 0 {
             (self.syn_ns, HALF_OPEN_NS)
         } else {
@@ -332,8 +325,14 @@ mod tests {
         }
     }
 
+    fn begun() -> Track {
+        let mut track = Track::default();
+        track.begin(7, MS, Whose::default());
+        track
+    }
+
     fn established() -> Track {
-        let mut track = Track::new(7, MS, Whose::default());
+        let mut track = begun();
         assert_eq!(track.segment(&segment(1, 1, 0, 0), 2 * MS), Step::Completed);
         track
     }
@@ -412,7 +411,7 @@ mod tests {
 
     #[test]
     fn sequence_numbers_wrap() {
-        let mut track = Track::new(7, MS, Whose::default());
+        let mut track = begun();
         track.segment(&segment(u32::MAX - 10, u32::MAX - 99, 0, 0), 2 * MS);
         track.segment(&segment(u32::MAX - 10, u32::MAX - 99, 100, 0), 3 * MS);
         track.segment(&segment(89, 200, 100, 0), 4 * MS);
@@ -423,7 +422,7 @@ mod tests {
 
     #[test]
     fn a_reset_completes_nothing_and_ends_what_is_established() {
-        let mut track = Track::new(7, MS, Whose::default());
+        let mut track = begun();
         let reset = segment(1, 1, 0, tcp_flags::RST);
         assert_eq!(track.segment(&reset, 2 * MS), Step::Nothing);
         assert!(track.is_half_open());
@@ -433,12 +432,12 @@ mod tests {
 
     #[test]
     fn a_syn_that_comes_again_counts_once() {
-        let mut track = Track::new(7, MS, Whose::default());
+        let mut track = begun();
         assert!(track.retry());
         assert!(!track.retry());
         assert!(track.is_retried());
-        assert!(!track.is_free(MS + HALF_OPEN_NS));
-        assert!(track.is_free(2 * MS + HALF_OPEN_NS));
+        assert!(!track.is_over(MS + HALF_OPEN_NS));
+        assert!(track.is_over(2 * MS + HALF_OPEN_NS));
         assert!(track.is_tried(MS + RETRIES_NS));
         assert!(!track.is_tried(2 * MS + RETRIES_NS));
     }

@@ -12,6 +12,7 @@ use lb_common::control::ControlRecord;
 use lb_common::evidence::{ARMS, BIN_NS_SHIFT, BINS, Evidence};
 use lb_common::track::TRACKS as PLACES;
 
+use crate::control::lately;
 use crate::maps::{BREAKER, EVIDENCE, VIPS_MAX, WATCH_LIST};
 use crate::tracks;
 use crate::walk::walk;
@@ -51,7 +52,8 @@ pub fn judge(record: &ControlRecord, now: u64) -> u32 {
     };
     // SAFETY: a map element; the timer holds the lock.
     let held = unsafe { &mut *state };
-    let mature = mature_before(now, u64::from(record.within_ms) * NS_PER_MS);
+    // By the clock of the flows.
+    let mature = mature_before(lately(), u64::from(record.within_ms) * NS_PER_MS);
     if held.next_bin + BACKLOG < mature {
         held.next_bin = mature;
         held.noted = 0;

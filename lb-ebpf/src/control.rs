@@ -3,7 +3,9 @@
 use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xchg};
 
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns};
-use lb_common::control::{Brief, Control, ControlRecord, WATCH_STAGE, control_flag, place};
+use lb_common::brief::Brief;
+use lb_common::clock::Ticks;
+use lb_common::control::{Control, ControlRecord, WATCH_STAGE, control_flag, place};
 use lb_common::hash;
 
 use crate::deadman;
@@ -41,8 +43,6 @@ pub struct View {
     pub removes: bool,
     /// Age counter of the flow table.
     pub age: u32,
-    /// Boot-clock ns, if a trial needed it; else 0. See [`View::time`].
-    pub now: u64,
 }
 
 impl View {
@@ -53,12 +53,6 @@ impl View {
     #[inline(always)]
     pub const fn follows(&self) -> bool {
         self.mask != Self::NOBODY
-    }
-
-    /// Boot-clock ns. The clock is asked once a packet: it costs as much as all the look-ups.
-    #[inline(always)]
-    pub fn time(&self) -> u64 {
-        if self.now == 0 { now() } else { self.now }
     }
 
     /// Whether a flow with this hash belongs to the new arm, which has this share.
@@ -74,6 +68,52 @@ impl View {
 pub fn now() -> u64 {
     // SAFETY: the helper takes nothing and fails never.
     unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// Boot-clock ns by the kernel's ticks, see [`Ticks`]: the time of followed flows, in both arms.
+#[inline(always)]
+pub fn lately() -> u64 {
+    CONTROL
+        .get_ptr(0)
+        .map_or(0, |control| ticks(control).at(jiffies()))
+}
+
+#[inline(always)]
+fn ticks(control: *const Control) -> Ticks {
+    // SAFETY: the element lives as long as the program; each field is one aligned word, read once.
+    unsafe {
+        Ticks {
+            origin: (&raw const (*control).clock.origin).read_volatile(),
+            jiffy_ns: (&raw const (*control).clock.jiffy_ns).read_volatile(),
+        }
+    }
+}
+
+/// Sets when the timer counts as silent.
+///
+/// # Safety
+/// `control` must be the control element.
+#[inline(always)]
+pub unsafe fn expect_tick(control: *mut Control) {
+    // SAFETY: this function's contract; readers take each field as one word.
+    unsafe {
+        let stale_after = jiffies().wrapping_add((*control).patience);
+        (&raw mut (*control).stale_after).write_volatile(stale_after);
+    }
+}
+
+/// [`expect_tick`], and sets the clock of followed flows by `now`, which has just been asked for.
+///
+/// # Safety
+/// As [`expect_tick`].
+#[inline(always)]
+pub unsafe fn stamp(control: *mut Control, now: u64) {
+    // SAFETY: this function's contract; readers take each field as one word.
+    unsafe {
+        expect_tick(control);
+        let set = (*control).clock.set(now, jiffies());
+        (&raw mut (*control).clock.origin).write_volatile(set.origin);
+    }
 }
 
 /// Jiffies: a load, where the clock is a call.
@@ -99,13 +139,6 @@ pub fn keep_timer() {
 /// The state of this moment; `None` before the guard has started.
 #[inline(always)]
 pub fn view() -> Option<View> {
-    keep_timer();
-    view_at(now)
-}
-
-/// [`view`], by a clock of the caller's.
-#[inline(always)]
-pub fn view_at(clock: impl Fn() -> u64) -> Option<View> {
     let control = CONTROL.get_ptr(0)?;
     // SAFETY: the element lives as long as the program; each field is one aligned word, read once.
     let age = unsafe { (&raw const (*control).age).read_volatile() };
@@ -116,7 +149,7 @@ pub fn view_at(clock: impl Fn() -> u64) -> Option<View> {
             return None;
         }
         let record = RECORDS_RING.get(place(word))?;
-        let view = of_record(record, age, &clock);
+        let view = of_record(record, age, ticks(control));
         // SAFETY: a reference into the map is always readable.
         if unsafe { (&raw const record.number).read_volatile() } == word {
             return Some(view);
@@ -126,10 +159,8 @@ pub fn view_at(clock: impl Fn() -> u64) -> Option<View> {
 }
 
 #[inline(always)]
-fn of_record(record: &ControlRecord, age: u32, clock: impl Fn() -> u64) -> View {
-    let on_trial = record.flags & control_flag::TRIAL != 0;
-    let now = if on_trial { clock() } else { 0 };
-    let trial = on_trial && record.trial_lives(now);
+fn of_record(record: &ControlRecord, age: u32, ticks: Ticks) -> View {
+    let trial = lives(record, ticks);
     let evidence = trial && record.flags & control_flag::EVIDENCE != 0;
     let watch = !trial && record.flags & control_flag::WATCH != 0;
     let (mask, stage, within_ms) = if evidence {
@@ -153,8 +184,51 @@ fn of_record(record: &ControlRecord, age: u32, clock: impl Fn() -> u64) -> View 
         change: if trial { u32::from(record.change) } else { 0 },
         removes: trial && record.removes != 0,
         age,
-        now,
     }
+}
+
+/// How a judged trial divides new flows.
+pub struct Split {
+    /// New arm's share.
+    pub share: u32,
+    /// Salt of the arms.
+    pub salt: u64,
+}
+
+/// [`Split`] of a judged trial that lives; `None` if there is none, or the record is of another moment than
+/// the word.
+#[inline(always)]
+pub fn split(brief: Brief) -> Option<Split> {
+    let control = CONTROL.get_ptr(0)?;
+    // SAFETY: the element lives as long as the program; the field is one aligned word.
+    let word = unsafe { (&raw const (*control).word).read_volatile() };
+    let record = RECORDS_RING.get(place(word))?;
+    let split = Split {
+        share: record.share,
+        salt: record.salt,
+    };
+    let agrees = Brief::of(record) == brief && brief.is_judged();
+    // SAFETY: a reference into the map is always readable.
+    let same = unsafe { (&raw const record.number).read_volatile() } == word;
+    (agrees && same && outlives()).then_some(split)
+}
+
+/// Whether a trial whose [`Brief`] was just read lives: no deadman is due, nor will be soon.
+#[inline(always)]
+pub fn outlives() -> bool {
+    let Some(control) = CONTROL.get_ptr(0) else {
+        return false;
+    };
+    // SAFETY: the element lives as long as the program; the field is one aligned word.
+    let due_ns = unsafe { (&raw const (*control).trial_due_ns).read_volatile() };
+    ticks(control).soon(jiffies()) < due_ns
+}
+
+/// Whether a trial lives now. The clock itself is asked only if a deadman may be due.
+#[inline(always)]
+fn lives(record: &ControlRecord, ticks: Ticks) -> bool {
+    let on_trial = record.flags & control_flag::TRIAL != 0;
+    on_trial && (record.trial_lives(ticks.soon(jiffies())) || record.trial_lives(now()))
 }
 
 /// The right to publish. Taken by one exchange, never waited for: the timer may run on top of the
@@ -206,7 +280,8 @@ impl Writer {
     }
 
     /// Makes `edit` of the current record the current record: written whole into the next place of
-    /// the ring, then published by one exchange.
+    /// the ring, then published by one exchange. What the short way goes by follows; between its two words a
+    /// trial that begins has no time to live yet, and one that is over has none any more.
     #[inline(always)]
     pub fn publish(&self, edit: impl FnOnce(ControlRecord) -> ControlRecord) -> bool {
         // SAFETY: as in `take`.
@@ -227,6 +302,7 @@ impl Writer {
             atomic_xchg::<u64, { AtomicOrdering::AcqRel }>(&raw mut (*self.control).word, number);
             let brief = Brief::of(&*next);
             (&raw mut (*self.control).brief).write_volatile(brief.0);
+            (&raw mut (*self.control).trial_due_ns).write_volatile((*next).trial_due_ns());
         }
         true
     }

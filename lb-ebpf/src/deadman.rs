@@ -67,8 +67,7 @@ pub fn revive() {
         if (*control).word == 0 {
             return;
         }
-        let stale_after = control::jiffies().wrapping_add((*control).patience);
-        (&raw mut (*control).stale_after).write_volatile(stale_after);
+        control::expect_tick(control);
         atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*control).restarts, 1);
     }
     start();
@@ -95,8 +94,7 @@ fn judge(now: u64) -> u64 {
         (&raw mut (*control).ticked_ns).write_volatile(now);
         (*control).ticks = (*control).ticks.wrapping_add(1);
         (&raw mut (*control).age).write_volatile(age_at(now, AGE_SHIFT.load()));
-        let stale_after = control::jiffies().wrapping_add((*control).patience);
-        (&raw mut (*control).stale_after).write_volatile(stale_after);
+        control::stamp(control, now);
     }
     let Some(writer) = Writer::take() else {
         return RETRY_NS;

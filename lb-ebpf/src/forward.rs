@@ -148,6 +148,7 @@ fn tunnel_error(ctx: &XdpContext, view: &View, packet: &Packet) -> Reason {
 /// The state that decides; a test run may name another slot.
 #[inline(always)]
 fn view(asked: Option<Asked>) -> Option<View> {
+    control::keep_timer();
     let view = control::view()?;
     match asked {
         Some(Asked {

@@ -19,7 +19,7 @@ use lb_common::sample::{SAMPLES as KEPT, Sample};
 use lb_common::slot::{
     Chunk, FILTER_WORDS, Member, Name, NextHop, Node, PoolEntry, SlotHeader, TableHeader, VipEntry,
 };
-use lb_common::track::{KEYS, Keys, TRACKS as PLACES, Track};
+use lb_common::track::{TRACKS as PLACES, Track};
 use lb_common::{COUNTER_SETS, SLOTS};
 
 use crate::control::View;
@@ -106,10 +106,6 @@ pub static MEMBER_COUNTS: PerCpuArray<MemberCounters, 1> = PerCpuArray::new();
 /// Flows that a trial follows. One cache line each.
 #[btf_map]
 pub static TRACKS: Array<Track, { PLACES as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
-/// Keys of these records, a cache line for each eight.
-#[btf_map]
-pub static TRACK_KEYS: Array<Keys, { (PLACES / KEYS) as usize }, { BPF_F_MMAPABLE as usize }> =
-    Array::new();
 /// What a trial is judged on: arm by arm, [`VIPS_MAX`] each.
 #[btf_map]
 pub static EVIDENCE: PerCpuArray<Evidence, 1> = PerCpuArray::new();

@@ -1,17 +1,17 @@
 //! Where a packet of the short way goes: by which slot, to which backend, and what a trial has to do
 //! with it.
 
-use lb_common::control::Brief;
+use lb_common::brief::Brief;
 use lb_common::flow::Entry;
 use lb_common::flow_table::Shape;
 use lb_common::hash;
 use lb_common::packet::FlowKey;
 use lb_common::slot::{Member, VipEntry, member_state};
 
-use super::Plain;
-use crate::control::jiffies;
+use super::{Part, Plain};
+use crate::control::{self, jiffies};
 use crate::maps::{CONTROL, FLEET_KEY, MEMBERS};
-use crate::tracks::{self, Begun, Decided};
+use crate::tracks::{self, Begun};
 use crate::{backends, maps, vips};
 
 /// The committed state of this moment, as far as it takes no clock to know.
@@ -53,8 +53,8 @@ pub struct Course {
     pub id: u32,
     /// The backend.
     pub member: &'static Member,
-    /// Of a flow of the trial, or one that is watched.
-    pub decided: Decided,
+    /// Whether the flow may have a record.
+    pub followed: bool,
     /// Of a SYN of the trial.
     pub begun: Begun,
 }
@@ -70,22 +70,28 @@ pub fn course(
     known: Entry,
 ) -> Option<Course> {
     let active = now.brief.active();
-    let (mut slot, mut decided, mut begun) = (active, Decided(0), Begun(0));
-    if packet.begins {
+    let (mut slot, mut followed, mut begun) = (active, false, Begun::NONE);
+    if packet.part == Part::Begins {
         if now.brief.examines(hash) {
-            begun = Begun(tracks::decided_syn(hash, active));
-            slot = begun.slot()?;
+            begun = Begun(tracks::decided_syn(hash, now.brief.0));
+            if !begun.is_some() {
+                return None;
+            }
+            if begun.is_new() {
+                slot = now.brief.shadow();
+            }
         }
     } else if !now.brief.settles(known.birth()) {
-        decided = Decided(tracks::decided(known.birth().0, active));
-        slot = decided.slot()?;
+        let lives = !now.brief.on_trial() || control::outlives();
+        let side = now.brief.side(known.birth(), lives)?;
+        (slot, followed) = (side.slot, side.followed);
     }
     let vip = if slot == active {
         vip
     } else {
         self::vip(slot, &packet.flow, address)?
     };
-    let id = if packet.begins {
+    let id = if packet.part == Part::Begins {
         let place = hash::flow(FLEET_KEY.load(), &packet.flow);
         backends::try_places(place, vip.table_start, vip.table_size, vip.member_base)
     } else {
@@ -97,18 +103,17 @@ pub fn course(
         vip,
         id,
         member,
-        decided,
+        followed,
         begun,
     })
 }
 
-/// The VIP for which a SYN of a trial counts, as [`tracks::compared`].
+/// The VIP for which a SYN of a trial counts, as [`tracks::compared`]; `shadow` is on trial.
 #[inline(always)]
-pub fn compared(course: &Course, flow: &FlowKey, address: u64) -> u16 {
+pub fn compared(course: &Course, shadow: u32, flow: &FlowKey, address: u64) -> u16 {
     if course.begun.is_new() {
         return course.vip.vip;
     }
-    let shadow = course.begun.shadow();
     if let Some(there) = vip(shadow, flow, address) {
         return there.vip;
     }

@@ -13,6 +13,7 @@ use aya_ebpf::programs::XdpContext;
 use lb_common::address::Address;
 use lb_common::counter::Reason;
 use lb_common::encap::Inner;
+use lb_common::flow::Entry;
 use lb_common::hash;
 use lb_common::packet::FlowKey;
 use lb_common::slot::VipEntry;
@@ -20,7 +21,7 @@ use lb_common::wire::{
     ETHERNET_LEN, Ethernet, Frame, IPV6_LEN, Ipv4, Ipv6, TcpStart, ether_type, ip_proto, tcp_flags,
 };
 
-use self::course::{compared, course, now, vip};
+use self::course::{Now, compared, course, now, vip};
 use self::send::{NOT_SENT, send};
 use crate::maps::TAG_KEY;
 use crate::packet::XdpFrame;
@@ -33,8 +34,18 @@ pub const LONG: u32 = xdp_action::XDP_ABORTED;
 struct Plain {
     flow: FlowKey,
     inner: Inner,
-    /// A TCP SYN: begins a flow.
-    begins: bool,
+    part: Part,
+}
+
+/// What a packet is to its flow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// A TCP SYN.
+    Begins,
+    /// A TCP segment that is neither a SYN nor a reset: may pin a half-open flow.
+    Segment,
+    /// A reset, a datagram.
+    Other,
 }
 
 /// The verdict on a packet, or [`LONG`].
@@ -70,7 +81,7 @@ fn v4(ctx: &XdpContext, frame: &XdpFrame, ip: &Ipv4, transport: &TcpStart) -> u3
     if ip.version_ihl != 0x45 || !whole {
         return LONG;
     }
-    let Some(begins) = begins(ip.protocol, transport) else {
+    let Some(part) = part(ip.protocol, transport) else {
         return LONG;
     };
     forward(
@@ -89,7 +100,7 @@ fn v4(ctx: &XdpContext, frame: &XdpFrame, ip: &Ipv4, transport: &TcpStart) -> u3
                 dont_fragment: fragment & Ipv4::DONT_FRAGMENT != 0,
                 id: u16::from_ne_bytes(ip.id),
             },
-            begins,
+            part,
         },
     )
 }
@@ -106,7 +117,7 @@ fn v6(ctx: &XdpContext, frame: &XdpFrame) -> u32 {
     if ip.version_class_flow.get() >> 28 != 6 || !whole {
         return LONG;
     }
-    let Some(begins) = begins(ip.next_header, &transport) else {
+    let Some(part) = part(ip.next_header, &transport) else {
         return LONG;
     };
     let destination = Address::v6(ip.destination);
@@ -130,18 +141,19 @@ fn v6(ctx: &XdpContext, frame: &XdpFrame) -> u32 {
                 dont_fragment: true,
                 id: 0,
             },
-            begins,
+            part,
         },
     )
 }
 
-/// Whether a packet begins a flow; `None` if it is neither TCP nor UDP.
+/// What a packet is to its flow; `None` if it is neither TCP nor UDP.
 #[inline(always)]
-fn begins(protocol: u8, transport: &TcpStart) -> Option<bool> {
+fn part(protocol: u8, transport: &TcpStart) -> Option<Part> {
     const OF_INTEREST: u8 = tcp_flags::SYN | tcp_flags::ACK | tcp_flags::RST;
     match protocol {
-        ip_proto::TCP => Some(transport.flags & OF_INTEREST == tcp_flags::SYN),
-        ip_proto::UDP => Some(false),
+        ip_proto::TCP if transport.flags & OF_INTEREST == tcp_flags::SYN => Some(Part::Begins),
+        ip_proto::TCP if transport.flags & tcp_flags::RST == 0 => Some(Part::Segment),
+        ip_proto::TCP | ip_proto::UDP => Some(Part::Other),
         _ => None,
     }
 }
@@ -175,20 +187,23 @@ fn forward(ctx: &XdpContext, packet: &Plain) -> u32 {
     }
     let hash = hash::flow(key, flow);
     // Asked for early: that memory is the slowest to answer.
-    let Some((line, mut known)) = flows::glance(hash, now.shape) else {
+    let Some((line, seated)) = flows::glance(hash, now.shape) else {
         return LONG;
     };
     let Some(vip) = vip(active, flow, address) else {
         return LONG;
     };
-    if !packet.begins && !known.matches(hash) {
-        known = flows::find(hash);
-    }
+    let begins = packet.part == Part::Begins;
+    let (known, pins) = if begins || seated.matches(hash) {
+        (seated, false)
+    } else {
+        recall(&now, packet, hash)
+    };
     let Some(course) = course(&now, packet, vip, hash, address, known) else {
         return LONG;
     };
     // Read before the packet is rewritten, noted when it is sure to be sent.
-    let segment = if course.decided.is_followed() {
+    let segment = if course.followed {
         segment(ctx, packet)
     } else {
         None
@@ -197,7 +212,10 @@ fn forward(ctx: &XdpContext, packet: &Plain) -> u32 {
     if interface == NOT_SENT {
         return LONG;
     }
-    let remembered = if !packet.begins {
+    let remembered = if pins {
+        flows::insert_at(line, seated, hash, course.id, now.age, known.birth().0);
+        false
+    } else if !begins {
         flows::touch(hash, known, now.age);
         false
     } else if course.begun.is_new() {
@@ -206,21 +224,35 @@ fn forward(ctx: &XdpContext, packet: &Plain) -> u32 {
         false
     } else {
         let birth = course.begun.birth(now.brief.change());
-        flows::insert_at(line, known, hash, course.id, now.age, birth.0)
+        flows::insert_at(line, seated, hash, course.id, now.age, birth.0)
     };
     if let Some((numbers, shape)) = segment {
-        tracks::follow_segment(hash, numbers, shape, course.decided.0);
+        tracks::follow_segment(hash, numbers, shape, now.brief.0);
     }
     if course.begun.is_counted() {
-        let vip = compared(&course, flow, address);
+        let vip = compared(&course, now.brief.shadow(), flow, address);
         let whose = u64::from(course.id) << 32 | u64::from(vip);
-        tracks::begin_syn(hash, course.begun.0, whose);
+        tracks::begin_syn(hash, course.begun.0, whose, now.brief.0);
     }
     note(course.slot, packet, course.vip, course.id, remembered);
     if interface == 0 {
         xdp_action::XDP_TX
     } else {
         rewrite::redirect(interface)
+    }
+}
+
+/// The entry of a flow that lies not at its seat; and whether it is none yet, but shall be one: that of a
+/// half-open flow of the new arm.
+#[inline(always)]
+fn recall(now: &Now, packet: &Plain, hash: u64) -> (Entry, bool) {
+    let known = flows::find(hash);
+    let pins = known.is_empty() && packet.part == Part::Segment && now.brief.is_judged();
+    if pins {
+        let entry = tracks::entry_by_record(hash, now.brief.change(), now.age);
+        (Entry(entry), true)
+    } else {
+        (known, false)
     }
 }
 
@@ -245,7 +277,7 @@ fn note(set: u32, packet: &Plain, vip: &VipEntry, id: u32, remembered: bool) {
     count::vip(set, vip.vip, |counters| {
         counters.packets += 1;
         counters.bytes += bytes;
-        if packet.begins {
+        if packet.part == Part::Begins {
             counters.syns += 1;
             counters.remembered += u64::from(remembered);
         } else {

@@ -1,6 +1,7 @@
 //! Generation 0, taking a slot for a new generation, giving it up.
 
 use lb_common::SLOTS;
+use lb_common::clock::Ticks;
 use lb_common::control::{ControlRecord, NO_SLOT, control_flag};
 use lb_common::flow::age_at;
 use lb_common::flow_table::Shape;
@@ -10,7 +11,7 @@ use lb_common::wire::Frame;
 use zerocopy::FromZeros;
 
 use super::{Call, Detail, Outcome, shadow};
-use crate::control::{jiffies, now};
+use crate::control::{self, jiffies, now};
 use crate::deadman;
 use crate::maps::{
     self, AGE_SHIFT, FILTERS, FLOW_LINES, MEMBERS, MEMBERS_MAX, NODE, POOLS_MAX, SLOT_HEADERS,
@@ -34,12 +35,13 @@ pub fn start(call: &Call<'_>, detail: &mut Detail) -> Outcome {
             empty_generation_zero()?;
             (*control).shape = Shape::first(FLOW_LINES.load()).0;
             (*control).started_ns = now();
+            (*control).clock = Ticks::of(patience);
             // Flows may come before the first tick, and their age must not jump then.
             (*control).age = age_at((*control).started_ns, AGE_SHIFT.load());
         }
         (*control).patience = patience;
         (*control).object = call.arg64(1);
-        (*control).stale_after = jiffies().wrapping_add(patience);
+        control::stamp(control, now());
     }
     let first = call.writer.record().is_none();
     let session = call.session();

@@ -1,16 +1,18 @@
 //! How following a flow begins: its SYN, or its first QUIC packet.
 
+use lb_common::brief::Brief;
 use lb_common::evidence::NEW;
 use lb_common::evidence::bin;
-use lb_common::flow::Birth;
+use lb_common::flow::{Birth, Entry};
 use lb_common::packet::{Packet, Role};
 use lb_common::slot::VipEntry;
-use lb_common::track::{KEYS, Track, Whose};
+use lb_common::track::Whose;
+use lb_common::track_table::key;
 
 use super::counts::{bump, count, count_member};
-use super::{Found, follow, key, line, place_of, set_key};
-use crate::control::{self, View, now};
-use crate::maps::{TRACKS, VIEWS};
+use super::places::{self, take};
+use super::{Found, follow, seek_track};
+use crate::control::{self, View, lately};
 use crate::pick::Choice;
 use crate::vips;
 
@@ -18,50 +20,35 @@ use crate::vips;
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn seek_syn(hash: u64, change: u32, stage: u32) -> u64 {
-    let line = line(hash);
-    let own = place_of(line, key(hash));
-    if let Some(track) = TRACKS.get_ptr_mut(own.wrapping_sub(1)) {
-        // SAFETY: a map element. Packets of one flow come by one queue; should two CPUs write one
-        // record at once, its flow is counted wrongly and nothing else happens.
-        let track = unsafe { &mut *track };
-        if u32::from(track.change) == change && track.is_tried(now()) {
-            if track.retry() && u32::from(track.stage) == stage {
-                count(track.arm.into(), track.vip, |counts| counts.retried += 1);
-            }
-            return Found::RETRIED;
+    let own = places::find(hash);
+    let Some(track) = places::record(own) else {
+        return places::room(hash).into();
+    };
+    if u32::from(track.change) == change && track.is_tried(lately()) {
+        if track.retry() && u32::from(track.stage) == stage {
+            count(track.arm.into(), track.vip, |counts| counts.retried += 1);
         }
-        return u64::from(own);
+        return Found::RETRIED;
     }
-    match place_of(line, 0) {
-        0 => u64::from(stale_place(line, now())),
-        free => u64::from(free),
-    }
+    own.into()
 }
 
-/// What the short way goes by for a SYN of a judged trial, in one word: the number of its record plus 1
-/// (0 = none is free), the slot that decides plus 1, SHADOW, its arm, and whether it came before.
+/// What the short way goes by for a SYN of a judged trial, in one word: the number of its record plus 1, or
+/// 0 if none is free, below what is decided.
 #[derive(Clone, Copy)]
 pub struct Begun(pub u64);
 
 impl Begun {
-    const SLOT: u32 = 32;
-    const SHADOW: u32 = 36;
-    const NEW: u64 = 1 << 40;
-    const AGAIN: u64 = 1 << 41;
+    /// No SYN of a judged trial.
+    pub const NONE: Self = Self(0);
+    const SOME: u64 = 1 << 32;
+    const NEW: u64 = 1 << 33;
+    const AGAIN: u64 = 1 << 34;
 
-    /// The slot that decides; `None`: the long way does.
+    /// Whether there is anything that the short way could go by.
     #[inline(always)]
-    pub const fn slot(self) -> Option<u32> {
-        match (self.0 >> Self::SLOT) as u32 & 3 {
-            0 => None,
-            slot => Some(slot - 1),
-        }
-    }
-
-    /// The slot on trial.
-    #[inline(always)]
-    pub const fn shadow(self) -> u32 {
-        (self.0 >> Self::SHADOW) as u32 & 3
+    pub const fn is_some(self) -> bool {
+        self.0 & Self::SOME != 0
     }
 
     /// Whether the flow is the new arm's.
@@ -73,81 +60,74 @@ impl Begun {
     /// Whether it counts as a flow of the trial: it is one's SYN, and its first.
     #[inline(always)]
     pub const fn is_counted(self) -> bool {
-        self.0 != 0 && self.0 & Self::AGAIN == 0
+        self.0 & (Self::SOME | Self::AGAIN) == Self::SOME
     }
 
     /// What is remembered of where the flow was born, if the flow itself is.
     #[inline(always)]
     pub const fn birth(self, change: u32) -> Birth {
-        if self.0 == 0 {
-            Birth::SETTLED
-        } else {
+        if self.is_some() {
             Birth::in_arm(change, false)
+        } else {
+            Birth::SETTLED
         }
     }
 }
 
-/// See [`Begun`]; 0 if the long way decides. A global function of numbers: the flow's hash and the slot
-/// that is committed as far as the caller knows. Keeps the view for [`begin_syn`].
+/// Which arm a SYN belongs to under a [`Brief`], see [`Begun`]; 0 if the long way decides. A global
+/// function of numbers.
 #[inline(never)]
 #[unsafe(no_mangle)]
-pub extern "C" fn decided_syn(hash: u64, active: u32) -> u64 {
-    let Some(kept) = VIEWS.get_ptr_mut(0) else {
+pub extern "C" fn decided_syn(hash: u64, brief: u64) -> u64 {
+    let brief = Brief(brief);
+    let Some(split) = control::split(brief) else {
         return 0;
     };
-    let Some(view) = control::view_at(now) else {
-        return 0;
-    };
-    if !view.evidence || view.active != active || view.shadow > 2 {
-        return 0;
-    }
-    // SAFETY: this CPU's copy of a map element, and nothing else on this CPU holds it.
-    unsafe { kept.write(view) };
-    let found = Found(seek_syn(hash, view.change, view.stage));
-    let new = found.has_place() && View::draws(hash, view.salt, view.share);
-    let (slot, arm) = if found.is_retried() {
-        (view.active, Begun::AGAIN)
-    } else if new {
-        (view.shadow, Begun::NEW)
+    let found = Found(seek_syn(hash, brief.change(), brief.stage().into()));
+    let arm = if found.is_retried() {
+        Begun::AGAIN
+    } else if found.has_place() && View::draws(hash, split.salt, split.share) {
+        Begun::NEW
     } else {
-        (view.active, 0)
+        0
     };
-    u64::from(found.place())
-        | arm
-        | u64::from(slot + 1) << Begun::SLOT
-        | u64::from(view.shadow) << Begun::SHADOW
+    Begun::SOME | arm | u64::from(found.place())
 }
 
 /// Begins the record of a flow whose SYN has been sent: what [`decided_syn`] said, just before and of the
-/// same flow; its backend and VIP. Without a free record it is counted as not followed.
+/// same flow; its backend and VIP; the [`Brief`]. Without a free record it is counted as not followed.
 #[inline(never)]
 #[unsafe(no_mangle)]
-pub extern "C" fn begin_syn(hash: u64, begun: u64, whose: u64) -> u32 {
-    let Some(view) = VIEWS.get_ptr_mut(0) else {
-        return 0;
-    };
-    // SAFETY: as in `decided_syn`.
-    let view = unsafe { &*view };
-    let place = begun as u32;
+pub extern "C" fn begin_syn(hash: u64, begun: u64, whose: u64, brief: u64) -> u32 {
+    let (begun, brief) = (Begun(begun), Brief(brief));
+    let place = begun.0 as u32;
     if place == 0 {
         count(0, whose as u16, |counts| counts.untracked += 1);
         return 0;
     }
-    let arm = u32::from(Begun(begun).is_new());
-    let marks = arm | view.change << 8 | view.stage << 16;
-    begin_track(place.into(), hash, whose, marks, view.time())
+    let marks = marks(begun.is_new(), brief.change(), brief.stage().into());
+    begin_track(place.into(), hash, whose, marks)
 }
 
-/// Number of a record in a full line that nobody needs any more, plus 1; 0 if there is none.
+/// Arm, change and step, as [`begin_track`] takes them.
 #[inline(always)]
-fn stale_place(line: u32, now: u64) -> u32 {
-    for index in 0..KEYS {
-        let number = line * KEYS + index;
-        if TRACKS.get(number).is_some_and(|track| track.is_free(now)) {
-            return number + 1;
-        }
+const fn marks(new: bool, change: u32, stage: u32) -> u32 {
+    new as u32 | change << 8 | stage << 16
+}
+
+/// The entry that a flow of the new arm shall have in the flow table by its record; 0 if it has none. Its
+/// SYN left no entry, so that it could come again and go to control.
+///
+/// A global function of numbers.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn entry_by_record(hash: u64, change: u32, age: u32) -> u64 {
+    let found = Found(seek_track(hash, change));
+    if found.is_new() {
+        Entry::new(hash, found.member(), age, Birth::in_arm(change, true)).0
+    } else {
+        0
     }
-    0
 }
 
 /// Takes a packet of a trial into account, before it is rewritten.
@@ -171,8 +151,8 @@ pub fn note(
                 return;
             }
             let whose = u64::from(choice.member_id) << 32 | u64::from(vip);
-            let marks = arm | view.change << 8 | view.stage << 16;
-            begin_track(place.into(), choice.hash, whose, marks, view.time());
+            let marks = marks(choice.new, view.change, view.stage);
+            begin_track(place.into(), choice.hash, whose, marks);
         }
         Role::Segment | Role::Reset if place != 0 => {
             follow::segment(ctx, view, packet, place, choice.hash);
@@ -211,9 +191,9 @@ fn datagram(view: &View, packet: &Packet, vip: &VipEntry, choice: &Choice, place
             return;
         }
         let whose = u64::from(choice.member_id) << 32 | u64::from(vip);
-        let marks = arm | view.change << 8 | view.stage << 16;
+        let marks = marks(choice.new, view.change, view.stage);
         let tagged = u64::from(packet.quic.number()) << 32 | u64::from(place);
-        begin_track(tagged, choice.hash, whose, marks, view.time());
+        begin_track(tagged, choice.hash, whose, marks);
     } else if place != 0 && choice.followed {
         let tag = if begins { packet.quic.number() } else { 0 };
         follow::answered(place, choice.hash, tag, u32::from(begins), view.within_ms);
@@ -228,12 +208,10 @@ const FIRST_FLIGHT_NS: u64 = 200_000_000;
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn begins_again(found: u64, tag: u32, stage: u32) -> u32 {
-    let Some(track) = TRACKS.get_ptr_mut(Found(found).place().wrapping_sub(1)) else {
+    let Some(track) = places::record(Found(found).place()) else {
         return 0;
     };
-    // SAFETY: as in `seek_syn`.
-    let track = unsafe { &mut *track };
-    let late = now().saturating_sub(track.syn_ns) > FIRST_FLIGHT_NS;
+    let late = lately().saturating_sub(track.syn_ns) > FIRST_FLIGHT_NS;
     if track.first_ack != tag || !late || !track.is_half_open() {
         return 0;
     }
@@ -246,12 +224,10 @@ pub extern "C" fn begins_again(found: u64, tag: u32, stage: u32) -> u32 {
 /// Begins a flow's record; `place` has the tag of its first packet in the upper half.
 #[inline(never)]
 #[unsafe(no_mangle)]
-pub extern "C" fn begin_track(place: u64, hash: u64, whose: u64, marks: u32, now: u64) -> u32 {
+pub extern "C" fn begin_track(place: u64, hash: u64, whose: u64, marks: u32) -> u32 {
     let (place, tag) = (place as u32, (place >> 32) as u32);
-    let Some(track) = TRACKS.get_ptr_mut(place.wrapping_sub(1)) else {
-        return 0;
-    };
     let (arm, vip, member) = (marks & 0xff, whose as u16, (whose >> 32) as u32);
+    let now = lately();
     let whose = Whose {
         member,
         vip,
@@ -259,12 +235,12 @@ pub extern "C" fn begin_track(place: u64, hash: u64, whose: u64, marks: u32, now
         change: (marks >> 8) as u8,
         stage: (marks >> 16) as u8,
     };
-    // SAFETY: as in `seek_syn`.
-    unsafe {
-        track.write(Track::new(key(hash), now, whose));
-        (*track).first_ack = tag;
-    }
-    set_key(place.wrapping_sub(1), key(hash));
+    take(place, hash);
+    let Some(track) = places::record(place) else {
+        return 0;
+    };
+    track.begin(key(hash), now, whose);
+    track.first_ack = tag;
     count(arm, vip, |counts| {
         counts.flows += 1;
         bump(&raw mut counts.started, bin(now));

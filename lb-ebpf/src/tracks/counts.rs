@@ -4,10 +4,10 @@ use lb_common::evidence::{BINS, Evidence, IcmpError, LATENCIES, MemberEvidence, 
 use lb_common::hash;
 use lb_common::packet::Packet;
 
-use super::{Found, seek_track};
+use super::{Found, places, seek_track};
 use crate::control::View;
 use crate::count as counters;
-use crate::maps::{EVIDENCE, MEMBER_EVIDENCE, MEMBERS_MAX, TAG_KEY, TRACKS, VIPS_MAX};
+use crate::maps::{EVIDENCE, MEMBER_EVIDENCE, MEMBERS_MAX, TAG_KEY, VIPS_MAX};
 
 /// Changes the evidence about a VIP in an arm.
 #[inline(always)]
@@ -74,11 +74,9 @@ pub fn note_error(view: &View, packet: &Packet) {
 #[unsafe(no_mangle)]
 pub extern "C" fn error_of_track(hash: u64, of: u32, error: u32) -> u32 {
     let found = Found(seek_track(hash, of & 0xff));
-    let Some(track) = TRACKS.get_ptr_mut(found.place().wrapping_sub(1)) else {
+    let Some(track) = places::record(found.place()) else {
         return 0;
     };
-    // SAFETY: as in `seek_syn`.
-    let track = unsafe { &*track };
     if u32::from(track.stage) == of >> 8 {
         count(track.arm.into(), track.vip, |counts| {
             bump(&raw mut counts.icmp, error as usize);

@@ -1,15 +1,15 @@
 //! A followed flow's packets after its SYN, and how following it ends.
 
+use lb_common::brief::Brief;
 use lb_common::evidence::{End, bin, latency_bucket};
-use lb_common::flow::Birth;
 use lb_common::packet::Packet;
 use lb_common::track::{Segment, Step, Track};
+use lb_common::track_table::key;
 use lb_common::wire::{Frame, TcpStart};
 
 use super::counts::{bump, count, count_member};
-use super::{NS_PER_MS, key, line, place_of, set_key};
-use crate::control::{self, View, now};
-use crate::maps::TRACKS;
+use super::{NS_PER_MS, places};
+use crate::control::{View, lately};
 use crate::packet::XdpFrame;
 
 /// Takes a segment into account.
@@ -28,7 +28,7 @@ pub fn segment(
     let (numbers, shape) = told(&tcp, packet.ip_length, ip_header);
     let shape = shape | u64::from(view.stage as u8);
     let place = u64::from(view.within_ms) << 32 | u64::from(place);
-    follow_track(place, hash, numbers, shape, view.time());
+    follow_track(place, hash, numbers, shape, lately());
 }
 
 /// What is read of a segment, for [`follow_track`] and [`follow_segment`]: the numbers; payload, IP
@@ -48,11 +48,9 @@ pub fn told(tcp: &TcpStart, ip_length: u16, ip_header: u16) -> (u64, u64) {
 #[unsafe(no_mangle)]
 pub extern "C" fn follow_track(place: u64, hash: u64, numbers: u64, shape: u64, now: u64) -> u32 {
     let (place, within_ms) = (place as u32, (place >> 32) as u32);
-    let Some(track) = TRACKS.get_ptr_mut(place.wrapping_sub(1)) else {
+    let Some(track) = places::record(place) else {
         return 0;
     };
-    // SAFETY: as in `seek_syn`.
-    let track = unsafe { &mut *track };
     if track.key != key(hash) {
         return 0;
     }
@@ -72,80 +70,24 @@ fn advance(place: u32, track: &mut Track, numbers: u64, shape: u64, now: u64, wi
     match track.segment(&segment, now) {
         Step::Nothing => {}
         Step::Completed => completed(track, now, u64::from(within_ms) * NS_PER_MS),
-        Step::Ended(end) => ended(place.wrapping_sub(1), track, end, shape as u8),
+        Step::Ended(end) => ended(place, track, end, shape as u8),
     }
 }
 
-/// What the short way goes by for a flow of an arm, or one that is watched, in one word: boot-clock
-/// time, in ns but for its lowest byte, which has the slot that decides, plus 1, and whether the flow
-/// is followed.
-#[derive(Clone, Copy)]
-pub struct Decided(pub u64);
-
-impl Decided {
-    const FOLLOWED: u64 = 1 << 7;
-    const TIME: u64 = !0xff;
-
-    /// The slot that decides; `None`: the long way does.
-    #[inline(always)]
-    pub const fn slot(self) -> Option<u32> {
-        match self.0 as u32 & 3 {
-            0 => None,
-            slot => Some(slot - 1),
-        }
-    }
-
-    /// Whether the flow may have a record.
-    #[inline(always)]
-    pub const fn is_followed(self) -> bool {
-        self.0 & Self::FOLLOWED != 0
-    }
-}
-
-/// What the short way goes by, see [`Decided`]: a global function of numbers, which are the birth of
-/// the flow's entry, and the slot that is committed as far as the caller knows.
+/// Takes a segment of a flow that may be followed, as [`told`], under a [`Brief`]: a global function of
+/// numbers.
 #[inline(never)]
 #[unsafe(no_mangle)]
-pub extern "C" fn decided(birth: u32, active: u32) -> u64 {
-    let (birth, now) = (Birth(birth), now());
-    let Some(view) = control::view_at(|| now) else {
+pub extern "C" fn follow_segment(hash: u64, numbers: u64, shape: u64, brief: u64) -> u32 {
+    let (brief, place) = (Brief(brief), places::find(hash));
+    let Some(track) = places::record(place) else {
         return 0;
     };
-    let watched = birth.0 == Birth::WATCHED.0;
-    let (slot, followed) = if watched {
-        (view.active, view.follows() && !view.evidence)
-    } else if view.change != 0 && birth.change() == view.change {
-        let new = birth.is_new_in(view.change);
-        (if new { view.shadow } else { view.active }, view.evidence)
-    } else {
-        return 0;
-    };
-    if view.active != active || slot > 2 {
+    if u32::from(track.change) != brief.change() || track.is_retried() {
         return 0;
     }
-    let followed = if followed { Decided::FOLLOWED } else { 0 };
-    now & Decided::TIME | followed | u64::from(slot + 1)
-}
-
-/// Takes a segment of a flow that may be followed, as [`told`]: a global function of numbers.
-#[inline(never)]
-#[unsafe(no_mangle)]
-pub extern "C" fn follow_segment(hash: u64, numbers: u64, shape: u64, decided: u64) -> u32 {
-    let now = decided & Decided::TIME;
-    let Some(view) = control::view_at(|| now) else {
-        return 0;
-    };
-    let place = place_of(line(hash), key(hash));
-    let Some(track) = TRACKS.get_ptr_mut(place.wrapping_sub(1)) else {
-        return 0;
-    };
-    // SAFETY: as in `seek_syn`.
-    let track = unsafe { &mut *track };
-    if u32::from(track.change) != view.change || track.is_retried() {
-        return 0;
-    }
-    let shape = shape | u64::from(view.stage as u8);
-    advance(place, track, numbers, shape, now, view.within_ms);
+    let shape = shape | u64::from(brief.stage());
+    advance(place, track, numbers, shape, lately(), brief.within_ms());
     1
 }
 
@@ -153,17 +95,14 @@ pub extern "C" fn follow_segment(hash: u64, numbers: u64, shape: u64, decided: u
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn answered(place: u32, hash: u64, tag: u32, begins: u32, within_ms: u32) -> u32 {
-    let Some(track) = TRACKS.get_ptr_mut(place.wrapping_sub(1)) else {
+    let Some(track) = places::record(place) else {
         return 0;
     };
-    // SAFETY: as in `seek_syn`.
-    let track = unsafe { &mut *track };
     if track.key != key(hash) || (begins != 0 && track.first_ack == tag) {
         return 0;
     }
-    completed(track, now(), u64::from(within_ms) * NS_PER_MS);
-    track.key = 0;
-    set_key(place.wrapping_sub(1), 0);
+    completed(track, lately(), u64::from(within_ms) * NS_PER_MS);
+    places::give_back(place, key(hash));
     1
 }
 
@@ -187,21 +126,21 @@ fn completed(track: &Track, now: u64, within_ns: u64) {
 /// Counts how a flow was, and gives its place back. Flows of an earlier step are not counted: the
 /// arms had other shares then.
 #[inline(always)]
-fn ended(number: u32, track: &mut Track, end: End, stage: u8) {
-    track.key = 0;
-    set_key(number, 0);
-    if track.stage != stage || track.is_retried() {
+fn ended(place: u32, track: &Track, end: End, stage: u8) {
+    // Read first: given back, it may be another flow's at once.
+    let (summary, arm, vip, member) = (track.summary(), track.arm.into(), track.vip, track.member);
+    let counts = track.stage == stage && !track.is_retried();
+    if places::give_back(place, track.key) == 0 || !counts {
         return;
     }
-    let summary = track.summary();
-    count(track.arm.into(), track.vip, |counts| {
+    count(arm, vip, |counts| {
         bump(&raw mut counts.end, end as usize);
         bump(&raw mut counts.response, summary.response);
         bump(&raw mut counts.wait, summary.wait);
         bump(&raw mut counts.resent, summary.resent as usize);
     });
     if matches!(end, End::Reset | End::Empty) {
-        count_member(track.arm.into(), track.member, |counts| counts.early += 1);
+        count_member(arm, member, |counts| counts.early += 1);
     }
 }
 
@@ -209,19 +148,17 @@ fn ended(number: u32, track: &mut Track, end: End, stage: u8) {
 /// handshake that was never completed, and what another trial has left.
 #[inline(always)]
 pub fn look_at(number: u32, now: u64, change: u8, stage: u8) {
-    let Some(track) = TRACKS.get_ptr_mut(number) else {
+    let place = number.wrapping_add(1);
+    let Some(track) = places::record(place) else {
         return;
     };
-    // SAFETY: as in `seek_syn`.
-    let track = unsafe { &mut *track };
     if track.key == 0 {
         return;
     }
     let ours = track.change == change;
     if ours && track.is_due(now) {
-        ended(number, track, End::Alive, stage);
+        ended(place, track, End::Alive, stage);
     } else if !ours || (track.is_half_open() && !track.is_tried(now)) {
-        track.key = 0;
-        set_key(number, 0);
+        places::give_back(place, track.key);
     }
 }

@@ -6,15 +6,15 @@
 mod begin;
 mod counts;
 mod follow;
+mod places;
 
-pub use begin::{Begun, begin_syn, begins_again, compared, decided_syn, note, seek_syn};
+pub use begin::{
+    Begun, begin_syn, begins_again, compared, decided_syn, entry_by_record, note, seek_syn,
+};
 pub use counts::{count_hard, note_error};
-pub use follow::{Decided, decided, follow_segment, look_at, told};
+pub use follow::{follow_segment, look_at, told};
 
 use lb_common::evidence::NEW;
-use lb_common::track::{KEYS, TRACKS as PLACES};
-
-use crate::maps::{TRACK_KEYS, TRACKS};
 
 const NS_PER_MS: u64 = 1_000_000;
 
@@ -79,50 +79,12 @@ impl Found {
     }
 }
 
-/// A record has no hash 0.
-#[inline(always)]
-const fn key(hash: u64) -> u64 {
-    hash | 1
-}
-
-/// The line that a flow's key is in.
-#[inline(always)]
-const fn line(hash: u64) -> u32 {
-    (hash >> 32) as u32 & (PLACES / KEYS - 1)
-}
-
-/// Number of the record that a key has, plus 1; 0 if there is none.
-#[inline(always)]
-fn place_of(line: u32, key: u64) -> u32 {
-    let Some(keys) = TRACK_KEYS.get_ptr_mut(line) else {
-        return 0;
-    };
-    for index in 0..KEYS {
-        // SAFETY: a line has KEYS words; other CPUs write whole words.
-        if unsafe { keys.cast::<u64>().add(index as usize).read_volatile() } == key {
-            return line * KEYS + index + 1;
-        }
-    }
-    0
-}
-
-/// Gives a record away, or takes it back with key 0.
-#[inline(always)]
-fn set_key(number: u32, key: u64) {
-    let Some(keys) = TRACK_KEYS.get_ptr_mut(number / KEYS) else {
-        return;
-    };
-    let index = (number & (KEYS - 1)) as usize;
-    // SAFETY: `index` is within the line.
-    unsafe { keys.cast::<u64>().add(index).write_volatile(key) };
-}
-
 /// The record of a flow of this change: a global function of numbers.
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn seek_track(hash: u64, change: u32) -> u64 {
-    let place = place_of(line(hash), key(hash));
-    let Some(track) = TRACKS.get(place.wrapping_sub(1)) else {
+    let place = places::find(hash);
+    let Some(track) = places::record(place) else {
         return 0;
     };
     if u32::from(track.change) != change || track.is_retried() {
@@ -135,5 +97,3 @@ pub extern "C" fn seek_track(hash: u64, change: u32) -> u64 {
     };
     u64::from(place) | new | u64::from(track.member) << Found::MEMBER_SHIFT
 }
-
-const _: () = assert!(PLACES.is_power_of_two());

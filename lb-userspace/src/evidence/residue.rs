@@ -6,6 +6,7 @@
 //! laps at once: still of the same flows.
 
 use lb_common::breaker::mature_before;
+use lb_common::clock::MOST_LATE_NS;
 use lb_common::evidence::{ARMS, BIN_NS_SHIFT, BINS, Evidence};
 
 use super::delta::Delta;
@@ -49,7 +50,8 @@ impl Span {
     pub(super) fn new(began_ns: u64, now_ns: u64, within_ns: u64) -> Self {
         Self {
             began: began_ns >> BIN_NS_SHIFT,
-            mature: mature_before(now_ns, within_ns),
+            // Flows are timed by a clock that is late.
+            mature: mature_before(now_ns.saturating_sub(MOST_LATE_NS), within_ns),
             current: now_ns >> BIN_NS_SHIFT,
         }
     }

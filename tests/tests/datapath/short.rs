@@ -239,8 +239,7 @@ fn both_ways_do_the_same_during_a_trial() {
     }
 }
 
-/// A flow that a trial follows goes the short way, but for the packet that pins it to the new arm, and what
-/// is counted of it is the same.
+/// A flow that a trial follows goes the short way, and what is counted of it is the same.
 #[test]
 fn followed_flows_are_counted_alike_both_ways() {
     const FLOWS: u16 = 200;
@@ -279,23 +278,39 @@ fn followed_flows_are_counted_alike_both_ways() {
     let [long, short] = seen;
     assert_eq!((long.flows, long.completed), (FLOWS.into(), FLOWS.into()));
     assert_eq!(long, short);
-    let mut port = 5_000;
+    let (mut port, mut in_new, mut in_control) = (5_000, 0, None);
     for _ in 0..20 {
-        until("a SYN of a trial goes the short way", SOON, || {
+        until("a handshake goes the short way", SOON, || {
             port += 1;
-            let syn = tcp(client(port), Flags::Syn, b"");
-            (!goes_long(&bench, &parsed, &syn)).then_some(())
+            let [syn, ack] = [Flags::Syn, Flags::Ack].map(|flags| tcp(client(port), flags, b""));
+            let syn_long = goes_long(&bench, &parsed, &syn);
+            // Pins the flow, if the new arm has it.
+            let ack_long = goes_long(&bench, &parsed, &ack);
+            (!syn_long && !ack_long).then_some(())
         })
         .unwrap();
-        // Pins the flow, if the new arm has it.
-        let ack = tcp(client(port), Flags::Ack, b"");
-        bench.kernel.prober.run_unmarked(&ack).unwrap();
+        let pinned = probe(&bench, &tcp(client(port), Flags::Ack, b""));
+        assert!(pinned.followed, "port {port}");
+        if pinned.slot == bench.record().active {
+            in_control = Some(port);
+        } else {
+            in_new += 1;
+        }
         let data = tcp(client(port), Flags::PshAck, b"data");
         until("a followed flow goes the short way", SOON, || {
             (!goes_long(&bench, &parsed, &data)).then_some(())
         })
         .unwrap();
     }
+    assert!((1..20).contains(&in_new), "{in_new} of 20 in the new arm");
+    bench.revert().unwrap();
+    let data = tcp(client(in_control.unwrap()), Flags::PshAck, b"data");
+    until(
+        "a flow of a trial that is over goes the short way",
+        SOON,
+        || (!goes_long(&bench, &parsed, &data)).then_some(()),
+    )
+    .unwrap();
 }
 
 /// What is counted of followed flows, both arms together: which arm a flow is in is drawn.

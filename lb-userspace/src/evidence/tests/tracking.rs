@@ -1,5 +1,6 @@
 //! The tracker against a list of flows.
 
+use lb_common::clock::MOST_LATE_NS;
 use lb_common::evidence::{BIN_NS_SHIFT, Evidence, MemberEvidence, bin};
 use proptest::prelude::*;
 use zerocopy::FromZeros;
@@ -24,6 +25,13 @@ struct Flow {
     completes: Option<u64>,
 }
 
+impl Flow {
+    /// When it began by the clock of the flows, which is late.
+    const fn stamp(&self) -> u64 {
+        self.began - (MOST_LATE_NS - 1)
+    }
+}
+
 /// What the kernel's counters say at `now`, if they were `offset` before all flows.
 fn counters(flows: &[Flow], now: u64, offset: u32) -> Raw {
     let mut arms = [Evidence::new_zeroed(), Evidence::new_zeroed()];
@@ -35,7 +43,7 @@ fn counters(flows: &[Flow], now: u64, offset: u32) -> Raw {
     let mut members = [MemberEvidence::default(); 2];
     for flow in flows.iter().filter(|flow| flow.began <= now) {
         let arm = usize::from(flow.new);
-        let bin = bin(flow.began);
+        let bin = bin(flow.stamp());
         arms[arm].started[bin] = arms[arm].started[bin].wrapping_add(1);
         arms[arm].flows = arms[arm].flows.wrapping_add(1);
         members[arm].started += 1;
@@ -57,8 +65,9 @@ fn counters(flows: &[Flow], now: u64, offset: u32) -> Raw {
 /// Started and completed of the bins after `began`'s that are mature at `now`.
 fn truth(flows: &[Flow], began: u64, now: u64, new: bool) -> (u64, u64) {
     let mature = |flow: &&Flow| {
-        let bin = flow.began >> BIN_NS_SHIFT;
-        flow.new == new && bin > began >> BIN_NS_SHIFT && ((bin + 1) << BIN_NS_SHIFT) + WITHIN < now
+        let bin = flow.stamp() >> BIN_NS_SHIFT;
+        let mature = ((bin + 1) << BIN_NS_SHIFT) + WITHIN + MOST_LATE_NS < now;
+        flow.new == new && bin > began >> BIN_NS_SHIFT && mature
     };
     let flows: Vec<_> = flows.iter().filter(mature).collect();
     let completed = flows.iter().filter(|flow| flow.completes.is_some());

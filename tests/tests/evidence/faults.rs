@@ -72,19 +72,19 @@ const FAULTS: [Fault; 18] = [
     v4(
         "wrong address, no route to it",
         &[Place::Nowhere],
-        &["S7", "S1", "breaker: S1"],
+        &["S7", "S1", "breaker: S1", "S2"],
         2,
     ),
     v4(
         "wrong gateway",
         &[Place::BehindStranger],
-        &["S1", "breaker: S1"],
+        &["S1", "breaker: S1", "S2"],
         2,
     ),
     v4(
         "wrong MAC address",
         &[Place::WrongMac],
-        &["S1", "breaker: S1"],
+        &["S1", "breaker: S1", "S2"],
         2,
     ),
     v4(
@@ -97,7 +97,7 @@ const FAULTS: [Fault; 18] = [
     v4(
         "backend lacks the VIP",
         &[Place::NoVip],
-        &["S1", "breaker: S1"],
+        &["S1", "breaker: S1", "S2"],
         2,
     ),
     v4(
@@ -126,7 +126,7 @@ const FAULTS: [Fault; 18] = [
     v4(
         "outer source refused by the backend",
         &[Place::OtherSources],
-        &["S1", "breaker: S1"],
+        &["S1", "breaker: S1", "S2"],
         2,
     ),
     Fault {
@@ -151,7 +151,7 @@ const FAULTS: [Fault; 18] = [
         name: "IPv6 alone is broken",
         pools: [Some(&[Place::NoVipV6]); 2],
         traffic: Traffic::Both,
-        by: &["S1", "breaker: S1"],
+        by: &["S1", "breaker: S1", "S2"],
         at: "shop-v6",
         within: Duration::from_secs(3),
     },

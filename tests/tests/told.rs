@@ -137,3 +137,28 @@ fn messages_fit_a_terminal() {
     let joined = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert_eq!(joined(&text), joined(&plain));
 }
+
+/// Who is told at 3 a.m. that no agent runs starts another.
+#[test]
+fn an_agent_that_is_silent_is_told_from_none() {
+    let lab = Lab::builder().backends("web", 1).build().unwrap();
+    let mut instance = started(&lab);
+    let shown = |instance: &Instance| instance.expect(&["status"], 0).unwrap();
+    assert!(shown(&instance).contains("agent       running, process"));
+    instance.agent().unwrap().signal(Signal::SIGSTOP).unwrap();
+    let told = shown(&instance);
+    let document = instance.status().unwrap();
+    instance.agent().unwrap().signal(Signal::SIGCONT).unwrap();
+    assert!(told.contains("does not answer within a second"), "{told}");
+    assert!(!told.contains("not running"), "{told}");
+    assert_eq!(document["agent"], serde_json::Value::Null);
+    assert_eq!(document["agent_state"], "silent");
+    assert_eq!(instance.status().unwrap()["agent_state"], "running");
+    instance.stop_agent(Signal::SIGTERM).unwrap();
+    let told = shown(&instance);
+    assert!(
+        told.contains("agent       not running; forwarding goes on"),
+        "{told}"
+    );
+    assert_eq!(instance.status().unwrap()["agent_state"], "none");
+}

@@ -3,16 +3,19 @@
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 
+use serde::Serialize;
 use serde_json::json;
 
 use super::args::StatusArgs;
 use super::render::{fitted, time};
 use super::{CliError, Context, client, evidence_view, node, out};
 use crate::agent::wire::{AgentStatus, DrainLine, HealthLine};
+use crate::doctor;
 use crate::exit::ExitCode;
 use crate::kernel::maps::Maps;
 use crate::kernel::pins::Pins;
 use crate::kernel::readout::{self, KernelOut, SlotOut};
+use crate::paths::Paths;
 
 /// How the line of a warning begins.
 const WARNING: &str = "warning     ";
@@ -35,14 +38,15 @@ pub fn run(context: &Context, _args: &StatusArgs) -> Result<ExitCode, CliError> 
     let agent = client::runtime()?
         .block_on(client::status(&paths.socket()))
         .ok();
+    let state = AgentState::of(agent.as_ref(), &paths);
     let interfaces = pins.linked();
     if context.json {
         out::json_line(&json!({
-            "kernel": kernel, "agent": agent, "interfaces": interfaces,
+            "kernel": kernel, "agent": agent, "agent_state": state, "interfaces": interfaces,
             "pins": pins.directory(),
         }))?;
     } else {
-        let text = text(&kernel, agent.as_ref(), &interfaces);
+        let text = text(&kernel, (state, agent.as_ref()), &interfaces);
         let terminal = std::io::stdout().is_terminal();
         let shown: String = text.lines().map(|line| row(line, terminal)).collect();
         out::print(&shown)?;
@@ -56,6 +60,30 @@ pub fn run(context: &Context, _args: &StatusArgs) -> Result<ExitCode, CliError> 
     Ok(ExitCode::Done)
 }
 
+/// Whether there is an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum AgentState {
+    /// It answers.
+    Running,
+    /// There is one, and it does not answer in time.
+    Silent,
+    /// There is none.
+    None,
+}
+
+impl AgentState {
+    fn of(agent: Option<&AgentStatus>, paths: &Paths) -> Self {
+        if agent.is_some() {
+            Self::Running
+        } else if doctor::agent_running(paths).is_some() {
+            Self::Silent
+        } else {
+            Self::None
+        }
+    }
+}
+
 /// Tables stay as they are; a warning is broken like a sentence.
 fn row(line: &str, terminal: bool) -> String {
     let marks = [WARNING, ALERT, DRAINED, HEALTH];
@@ -64,7 +92,31 @@ fn row(line: &str, terminal: bool) -> String {
 }
 
 // Writing to a String can't fail, here and below.
-fn text(kernel: &KernelOut, agent: Option<&AgentStatus>, interfaces: &[String]) -> String {
+
+/// What the agent says of itself.
+fn said(text: &mut String, agent: &AgentStatus) {
+    let _ = writeln!(text, "agent       running, process {}", agent.pid);
+    if let Some(line) = &agent.evidence {
+        let _ = writeln!(text, "{TRAFFIC}{}", evidence_view::sentence(line));
+    }
+    for warning in &agent.warnings {
+        let _ = writeln!(text, "{WARNING}{warning}");
+    }
+    for drain in &agent.drains {
+        let _ = writeln!(text, "{DRAINED}{}", drained(drain));
+    }
+    health(text, &agent.health);
+    for alert in &agent.alerts {
+        let since = time(alert.since);
+        let _ = writeln!(text, "{ALERT}{} (since {since})", alert.text);
+    }
+}
+
+fn text(
+    kernel: &KernelOut,
+    (state, agent): (AgentState, Option<&AgentStatus>),
+    interfaces: &[String],
+) -> String {
     let mut text = String::new();
     let digest = kernel.active.digest.get(..12).unwrap_or_default();
     let _ = writeln!(
@@ -106,23 +158,10 @@ fn text(kernel: &KernelOut, agent: Option<&AgentStatus>, interfaces: &[String]) 
         text.push_str("latched     the breaker has ended a trial; `lbguard ack` after a look\n");
     }
     match agent {
-        Some(agent) => {
-            let _ = writeln!(text, "agent       running, process {}", agent.pid);
-            if let Some(line) = &agent.evidence {
-                let _ = writeln!(text, "{TRAFFIC}{}", evidence_view::sentence(line));
-            }
-            for warning in &agent.warnings {
-                let _ = writeln!(text, "{WARNING}{warning}");
-            }
-            for drain in &agent.drains {
-                let _ = writeln!(text, "{DRAINED}{}", drained(drain));
-            }
-            health(&mut text, &agent.health);
-            for alert in &agent.alerts {
-                let since = time(alert.since);
-                let _ = writeln!(text, "{ALERT}{} (since {since})", alert.text);
-            }
-        }
+        Some(agent) => said(&mut text, agent),
+        None if state == AgentState::Silent => text.push_str(
+            "agent       does not answer within a second: it starts, is busy, or hangs\n",
+        ),
         None if interfaces.is_empty() => text.push_str("agent       not running\n"),
         None => text.push_str("agent       not running; forwarding goes on without it\n"),
     }

@@ -11,7 +11,7 @@ use crate::paths::Paths;
 pub fn running(paths: &Paths) -> Option<String> {
     let socket = paths.socket();
     if UnixStream::connect(&socket).is_ok() {
-        return Some(format!("answers on {}", socket.display()));
+        return Some(format!("listens on {}", socket.display()));
     }
     let lock = fs::metadata(paths.lock()).ok()?;
     let locks = fs::read_to_string("/proc/locks").ok()?;

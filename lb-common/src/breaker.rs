@@ -236,7 +236,8 @@ pub struct Watched {
 }
 
 /// Bins below this number are mature: all of their handshakes that are complete in time are
-/// counted. Times are boot-clock ns by the clock of the flows ([`crate::clock`]); `within_ns` is the time a handshake has.
+/// counted. Times are boot-clock ns by the clock of the flows ([`crate::clock`]); `within_ns` is the time
+/// that a handshake has.
 #[inline(always)]
 pub const fn mature_before(now_ns: u64, within_ns: u64) -> u64 {
     now_ns.saturating_sub(within_ns).saturating_sub(1) >> BIN_NS_SHIFT

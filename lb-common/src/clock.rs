@@ -14,9 +14,9 @@ const SOON: u64 = 8;
 /// Most that a time may be late by, ns: two jiffies at 100 Hz.
 pub const MOST_LATE_NS: u64 = 20_000_000;
 
-/// How jiffies become boot-clock time: late by less than two jiffies and never early, as long as the kernel counts
-/// them in time. Where it does not for a while (a virtual CPU that has to wait), time is late by as much,
-/// and may be early by as much until the timer sets it again.
+/// How jiffies become boot-clock time: late by less than two jiffies and never early, as long as the
+/// kernel counts them in time. Where it does not for a while (a virtual CPU that has to wait), time is
+/// late by as much, and may be early by as much until the timer sets it again.
 ///
 /// The timer sets it, one word at a time; the length of a jiffy is set once, before anybody reads it.
 #[derive(

@@ -10,9 +10,10 @@
 //! is given back without looking at others. With 2,000 flows followed at once nine SYNs in a million
 //! find their group full.
 //!
-//! No lock: keys are taken from records by compare-and-exchange, counts are added to. Two CPUs that take one record
-//! for two flows leave one of those flows unfollowed, and a home's count too high at worst, for as long as the maps live:
-//! then a look-up that finds nothing there reads the whole group. The kernel runs this on a map, the tests on a vector.
+//! No lock: keys are taken from records by compare-and-exchange, counts are added to. Two CPUs that take
+//! one record for two flows leave one of those flows unfollowed, and a home's count too high at worst,
+//! for as long as the maps live: then a look-up that finds nothing there reads the whole group. The kernel
+//! runs this on a map, the tests on a vector.
 
 use crate::track::TRACKS;
 

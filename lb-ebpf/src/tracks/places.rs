@@ -8,11 +8,11 @@ use lb_common::track_table::{self as table, Record, Records};
 use crate::control::lately;
 use crate::maps::TRACKS;
 
-/// A record of the map.
+/// A record of the map, as its place is concerned.
 #[derive(Clone, Copy)]
-pub struct Place(*mut Track);
+pub struct Held(*mut Track);
 
-impl Record for Place {
+impl Record for Held {
     #[inline(always)]
     fn key(self) -> u64 {
         // SAFETY: a map element; other CPUs write whole words.
@@ -57,11 +57,11 @@ impl Record for Place {
 pub struct Map;
 
 impl Records for Map {
-    type Record = Place;
+    type Record = Held;
 
     #[inline(always)]
-    fn record(&self, number: u32) -> Option<Place> {
-        TRACKS.get_ptr_mut(number).map(Place)
+    fn record(&self, number: u32) -> Option<Held> {
+        TRACKS.get_ptr_mut(number).map(Held)
     }
 
     #[inline(always)]

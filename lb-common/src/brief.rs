@@ -4,6 +4,7 @@
 use crate::control::{ControlRecord, MOST_SAMPLING, WATCH_STAGE, control_flag};
 use crate::flow::Birth;
 use crate::guard::LONGEST_HANDSHAKE_MS;
+use crate::pace;
 
 /// The word.
 ///
@@ -31,6 +32,7 @@ impl Brief {
     const TRIAL: u64 = 1 << 33;
     const WATCH: u64 = 1 << 34;
     const EVIDENCE: u64 = 1 << 35;
+    const PACED: u64 = 1 << 36;
     const STAGE: u32 = 40;
     const WITHIN_MS: u32 = 48;
 
@@ -41,7 +43,7 @@ impl Brief {
         let judged = on_trial && record.flags & control_flag::EVIDENCE != 0;
         let watch = record.flags & control_flag::WATCH != 0;
         let (stage, within_ms) = if judged {
-            (record.stage, record.within_ms)
+            (record.stage, record.within_ms as u32)
         } else {
             (WATCH_STAGE, record.watch_within_ms())
         };
@@ -50,6 +52,11 @@ impl Brief {
             Self::STARTED
                 | if on_trial { Self::TRIAL } else { 0 }
                 | if judged { Self::EVIDENCE } else { 0 }
+                | if record.pace == pace::ALL {
+                    0
+                } else {
+                    Self::PACED
+                }
                 | if watch { Self::WATCH } else { 0 }
                 | record.active as u64
                 | if on_trial {
@@ -80,6 +87,12 @@ impl Brief {
     #[inline(always)]
     pub const fn is_judged(self) -> bool {
         self.0 & Self::EVIDENCE != 0
+    }
+
+    /// Whether a judged trial follows a sample of the new flows, see [`pace`].
+    #[inline(always)]
+    pub const fn is_paced(self) -> bool {
+        self.0 & Self::PACED != 0
     }
 
     /// Committed slot.

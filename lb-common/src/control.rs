@@ -170,7 +170,9 @@ pub struct ControlRecord {
     /// Step of the trial, from 0 on; each has a share of its own.
     pub stage: u32,
     /// Time in which a handshake has to be complete, ms.
-    pub within_ms: u32,
+    pub within_ms: u16,
+    /// How many of a VIP's new flows the trial follows, see [`crate::pace`].
+    pub pace: u16,
     /// Number of the VIP that the breaker's sums were about, plus 1; 0 = hard events.
     pub tripped_vip: u32,
     /// With [`control_flag::WATCH`]: one of 2^n new flows is followed, in the upper half; time in

@@ -50,12 +50,16 @@ pub struct Evidence {
     pub icmp: [u32; 4],
     /// S2: flows whose SYN came again.
     pub retried: u32,
-    /// S15: new flows, whether there was room to follow them or not.
+    /// S15: new flows that were followed.
     pub flows: u32,
+    /// New flows that are not followed: their VIP's pace was used up, or the change does not move them.
+    pub passed_over: u32,
     /// New flows for which there was no room: they went to control, uncounted otherwise.
     pub untracked: u32,
     /// S8 and S9: packets without next hop, without backend, for a VIP that is gone.
     pub hard: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// Counts of one backend in one arm, on one CPU, during trials.
@@ -88,6 +92,7 @@ impl Evidence {
         add(&mut self.icmp, &other.icmp);
         self.retried = self.retried.wrapping_add(other.retried);
         self.flows = self.flows.wrapping_add(other.flows);
+        self.passed_over = self.passed_over.wrapping_add(other.passed_over);
         self.untracked = self.untracked.wrapping_add(other.untracked);
         self.hard = self.hard.wrapping_add(other.hard);
         self
@@ -203,7 +208,7 @@ const fn bounded(bucket: u32, buckets: usize) -> usize {
     }
 }
 
-const _: () = assert!(size_of::<Evidence>() == 464);
+const _: () = assert!(size_of::<Evidence>() == 472);
 const _: () = assert!(size_of::<MemberEvidence>() == 16);
 
 #[cfg(test)]

@@ -270,8 +270,8 @@ pub struct TrialPut {
     pub breaker: Breaker,
     /// Time in which a handshake has to be complete, ms, 1 to [`LONGEST_HANDSHAKE_MS`].
     pub within_ms: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// How many of a VIP's new flows are followed, see [`crate::pace`]; of 16 bits.
+    pub pace: u32,
 }
 
 /// A handshake's time at most: bins of handshakes come round after 4.3 s.

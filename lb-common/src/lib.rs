@@ -31,6 +31,7 @@ pub mod gue;
 pub mod hash;
 pub mod invariant;
 pub mod maglev;
+pub mod pace;
 pub mod packet;
 pub mod parse;
 #[cfg(feature = "user")]
@@ -50,7 +51,7 @@ pub mod wire;
 
 /// Number of the layout of maps and programs, part of the path of the pins. Raise it with every
 /// change of a type in [`slot`], [`control`], [`counter`], [`flow`] or of a map's name.
-pub const ABI: u32 = 4;
+pub const ABI: u32 = 5;
 
 /// Bits of a member id.
 pub const MEMBER_BITS: u32 = 18;

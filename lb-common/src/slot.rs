@@ -109,7 +109,8 @@ pub struct VipEntry {
     pub member_base: u32,
     /// Lookup table id.
     pub table: u32,
-    /// Seal stamp: parts per million of the table that move against ACTIVE, plus 1; 0 = not sealed.
+    /// Seal stamp: parts per million of the table that move against ACTIVE, plus 1; 2 at least if the VIP is
+    /// brand-new or gets the flows of one that is gone; 0 = not sealed.
     pub sealed_ppm: u32,
     /// See [`forward_mode`].
     pub forward: u8,

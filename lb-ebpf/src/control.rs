@@ -7,6 +7,7 @@ use lb_common::brief::Brief;
 use lb_common::clock::Ticks;
 use lb_common::control::{Control, ControlRecord, WATCH_STAGE, control_flag, place};
 use lb_common::hash;
+use lb_common::pace;
 
 use crate::deadman;
 use crate::maps::{CONTROL, RECORDS_RING};
@@ -39,6 +40,8 @@ pub struct View {
     pub stage: u32,
     /// Time in which a handshake has to be complete, ms; only if flows are followed.
     pub within_ms: u32,
+    /// How many of a VIP's new flows a trial follows, see [`lb_common::pace`].
+    pub pace: u32,
     /// Whether the trial's plan names removed VIPs.
     pub removes: bool,
     /// Age counter of the flow table.
@@ -116,6 +119,15 @@ pub unsafe fn stamp(control: *mut Control, now: u64) {
     }
 }
 
+/// Age counter of the flow table.
+#[inline(always)]
+pub fn age() -> u32 {
+    // SAFETY: the element lives as long as the program; the field is one aligned word.
+    CONTROL.get_ptr(0).map_or(0, |control| unsafe {
+        (&raw const (*control).age).read_volatile()
+    })
+}
+
 /// Jiffies: a load, where the clock is a call.
 #[inline(always)]
 pub fn jiffies() -> u64 {
@@ -163,12 +175,17 @@ fn of_record(record: &ControlRecord, age: u32, ticks: Ticks) -> View {
     let trial = lives(record, ticks);
     let evidence = trial && record.flags & control_flag::EVIDENCE != 0;
     let watch = !trial && record.flags & control_flag::WATCH != 0;
-    let (mask, stage, within_ms) = if evidence {
-        (0, record.stage, record.within_ms)
+    let (mask, stage, within_ms, pace) = if evidence {
+        (0, record.stage, u32::from(record.within_ms), record.pace)
     } else if watch {
-        (record.watch_mask(), WATCH_STAGE, record.watch_within_ms())
+        (
+            record.watch_mask(),
+            WATCH_STAGE,
+            record.watch_within_ms(),
+            pace::ALL,
+        )
     } else {
-        (View::NOBODY, 0, 0)
+        (View::NOBODY, 0, 0, pace::ALL)
     };
     View {
         active: u32::from(record.active),
@@ -176,6 +193,7 @@ fn of_record(record: &ControlRecord, age: u32, ticks: Ticks) -> View {
         mask,
         stage,
         within_ms,
+        pace: u32::from(pace),
         shadow: u32::from(record.shadow),
         trial,
         share: record.share,
@@ -193,6 +211,8 @@ pub struct Split {
     pub share: u32,
     /// Salt of the arms.
     pub salt: u64,
+    /// How many of a VIP's new flows are followed, see [`lb_common::pace`].
+    pub pace: u32,
 }
 
 /// [`Split`] of a judged trial that lives; `None` if there is none, or the record is of another moment than
@@ -206,6 +226,7 @@ pub fn split(brief: Brief) -> Option<Split> {
     let split = Split {
         share: record.share,
         salt: record.salt,
+        pace: u32::from(record.pace),
     };
     let agrees = Brief::of(record) == brief && brief.is_judged();
     // SAFETY: a reference into the map is always readable.

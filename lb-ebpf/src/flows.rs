@@ -147,6 +147,12 @@ pub extern "C" fn seek(hash: u64) -> u64 {
     table::seek(&Map, shape(), hash)
 }
 
+/// [`find`], only where an entry mostly lies: in a line that is at hand.
+#[inline(always)]
+pub fn at_home(hash: u64) -> Entry {
+    Entry(seek_line(hash, table::home(hash, shape().now())))
+}
+
 /// Notes that the flow of an entry lives. Written once per age step, so that reading stays reading.
 #[inline(always)]
 pub fn touch(hash: u64, entry: Entry, age: u32) {

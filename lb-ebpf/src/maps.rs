@@ -112,6 +112,9 @@ pub static EVIDENCE: PerCpuArray<Evidence, 1> = PerCpuArray::new();
 /// The same per backend: arm by arm, [`MEMBERS_MAX`] each.
 #[btf_map]
 pub static MEMBER_EVIDENCE: PerCpuArray<MemberEvidence, 1> = PerCpuArray::new();
+/// Until when a VIP's pace is used up, by VIP number, see [`lb_common::pace`]; boot-clock ns.
+#[btf_map]
+pub static PACES: Array<u64, 1> = Array::new();
 /// Samples of packets that did not get through, a ring.
 #[btf_map]
 pub static SAMPLES: Array<Sample, { KEPT as usize }> = Array::new();

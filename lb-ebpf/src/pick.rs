@@ -247,7 +247,8 @@ fn arm(view: &View, packet: &Packet, in_control: bool, known: &Known, track: Fou
 pub extern "C" fn draw(hash: u64, entry: u64, track: u64, salt: u64, shape: u32) -> u32 {
     let (entry, track) = (Entry(entry), Found(track));
     let role = |role: Role| shape >> 20 & 0xf == role as u32;
-    let (evidence, stateless) = (shape & 1 << 28 != 0, shape & 1 << 29 != 0);
+    let is = |bit: u32| shape >> bit & 1 != 0;
+    let (evidence, stateless) = (is(28), is(29));
     let drawn = View::draws(hash, salt, shape & 0x1_ffff);
     let new = if track.is_retried() {
         false
@@ -256,7 +257,11 @@ pub extern "C" fn draw(hash: u64, entry: u64, track: u64, salt: u64, shape: u32)
     } else if !entry.is_empty() {
         entry.birth().is_new_in(shape >> 24 & 0xf)
     } else if role(Role::Syn) && evidence {
-        track.has_place() && drawn
+        if track.is_passed_over() {
+            track.is_new()
+        } else {
+            drawn && track.has_place()
+        }
     } else if role(Role::Syn) || role(Role::Datagram) {
         drawn
     } else {
@@ -269,16 +274,30 @@ pub extern "C" fn draw(hash: u64, entry: u64, track: u64, salt: u64, shape: u32)
 /// say so; between changes only entries of followed flows say that they are.
 #[inline(always)]
 fn track(view: &View, packet: &Packet, hash: u64, known: &mut Known) -> Found {
-    let shape = packet.role as u32
-        | view.change << 4
-        | (view.stage & 0xff) << 8
-        | u32::from(view.evidence) << 16;
-    let found = Found(follow(hash, known.entry.0, shape, view.mask, packet.quic.0));
+    let found = if view.evidence && begins(packet, known) {
+        tracks::sample(view, packet, hash, known.entry, known.vip)
+    } else {
+        let shape = packet.role as u32
+            | view.change << 4
+            | (view.stage & 0xff) << 8
+            | u32::from(view.evidence) << 16;
+        Found(follow(hash, known.entry.0, shape, view.mask, packet.quic.0))
+    };
     if view.evidence && !known.vip.is_plain() {
         // A SYN that comes again is free to go to control, and its client with it.
         known.entry.0 &= found.unless_retried();
     }
     found
+}
+
+/// Whether a followed flow would begin with this packet.
+#[inline(always)]
+fn begins(packet: &Packet, known: &Known) -> bool {
+    match packet.role {
+        Role::Syn => true,
+        Role::Datagram => packet.quic.begins() && known.entry.is_empty(),
+        _ => false,
+    }
 }
 
 /// [`track`], as a global function of numbers.
@@ -291,13 +310,8 @@ pub extern "C" fn follow(hash: u64, entry: u64, shape: u32, mask: u32, quic: u64
     let role = |role: Role| shape & 0xf == role as u32;
     let (change, stage, evidence) = (shape >> 4 & 0xf, shape >> 8 & 0xff, shape & 1 << 16 != 0);
     if role(Role::Syn) {
-        if hash as u32 & mask != 0 {
-            return 0;
-        }
-        let place = tracks::seek_syn(hash, change, stage);
-        let retried = evidence && Found(place).is_retried();
-        return if entry.is_empty() || retried {
-            place
+        return if hash as u32 & mask == 0 && entry.is_empty() {
+            tracks::seek_syn(hash, change, stage)
         } else {
             0
         };
@@ -420,7 +434,8 @@ fn note(
         | u32::from(arm.new) << 25
         | u32::from(view.evidence) << 26
         | u32::from(arm.track.has_place()) << 27
-        | u32::from(known.remembers()) << 28;
+        | u32::from(known.remembers()) << 28
+        | u32::from(arm.track.is_passed_over()) << 29;
     // What was found is noted where it was found; what is new under what the VIP's flags say.
     let of_client = known.vip.has(vip_flag::CLIENT_AFFINITY);
     let hash = if of_client || (followed && !known.entry.is_empty()) {
@@ -457,6 +472,7 @@ pub extern "C" fn keep(entry: u64, shape: u32) -> u32 {
     let role = |role: Role| shape & 0xf == role as u32;
     let (change, flags) = (shape >> 4 & 0xf, (shape >> 8) as u8);
     let (followed, new, evidence, has_place, remembers) = (is(24), is(25), is(26), is(27), is(28));
+    let passed_over = is(29);
     if followed && !Entry(entry).is_empty() {
         return TOUCH;
     }
@@ -464,9 +480,10 @@ pub extern "C" fn keep(entry: u64, shape: u32) -> u32 {
         return 0;
     }
     // While a change is unproven, a SYN that comes again must be free to go to control. A client's
-    // other flows must find the first one's backend, so that is remembered at once.
+    // other flows must find the first one's backend, so that is remembered at once; and so is what has
+    // no record to be found by.
     let of_client = flags & vip_flag::CLIENT_AFFINITY != 0;
-    if role(Role::Syn) && evidence && new && !of_client {
+    if role(Role::Syn) && evidence && new && !of_client && !passed_over {
         // An earlier connection from the same port may be remembered still.
         return FORGET;
     }
@@ -476,7 +493,7 @@ pub extern "C" fn keep(entry: u64, shape: u32) -> u32 {
         return 0;
     }
     // Only with evidence is control's part of a trial told from the rest.
-    let birth = if new || evidence {
+    let birth = if new || (evidence && !passed_over) {
         Birth::in_arm(change, new)
     } else if has_place {
         Birth::WATCHED

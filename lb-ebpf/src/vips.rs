@@ -2,6 +2,7 @@
 
 use lb_common::address::Address;
 use lb_common::hash;
+use lb_common::pace::Counted;
 use lb_common::packet::FlowKey;
 use lb_common::slot::{FILTER_WORDS, VIP_PROBES, VipEntry, vip_kind};
 
@@ -107,26 +108,37 @@ pub extern "C" fn search_flow(slot: u32, first_half: u64, second_half: u64, key:
     }
 }
 
-/// Number of the VIP that a flow is for, plus 1; 0 if there is none.
+/// For which VIP of SHADOW a flow counts; `own` is its VIP's number in the other slot, for a flow that SHADOW
+/// has no VIP for.
 #[inline(always)]
-pub fn number_of_flow(slot: u32, flow: &FlowKey) -> u32 {
+pub fn counted(shadow: u32, flow: &FlowKey, own: u16) -> Counted {
     let [a, b, c, d] = flow.destination.words().map(u64::from);
     let key = u64::from(flow.destination_port) | u64::from(flow.protocol) << 16;
-    number(slot, a | b << 32, c | d << 32, key)
+    Counted(counts_for(
+        shadow,
+        a | b << 32,
+        c | d << 32,
+        key,
+        own.into(),
+    ))
 }
 
-/// [`number_of_flow`], as a global function of numbers.
+/// [`counted`], as a global function of numbers.
 #[inline(never)]
 #[unsafe(no_mangle)]
-pub extern "C" fn number(slot: u32, first_half: u64, second_half: u64, key: u64) -> u32 {
-    let mut found = search(slot, first_half, second_half, key);
-    if found == 0 {
-        found = search(slot, first_half, second_half, key & !0xffff);
-    }
-    match vip(slot, found.wrapping_sub(1)) {
-        Some(entry) if found != 0 => u32::from(entry.vip) + 1,
-        _ => 0,
-    }
+pub extern "C" fn counts_for(
+    slot: u32,
+    first_half: u64,
+    second_half: u64,
+    key: u64,
+    own: u32,
+) -> u32 {
+    let found = search_flow(slot, first_half, second_half, key);
+    let counted = match vip(slot, found.wrapping_sub(1)) {
+        Some(entry) if found != 0 => Counted::by(entry),
+        _ => Counted::alone(own as u16),
+    };
+    counted.0
 }
 
 /// Whether a VIP of the slot has this address.

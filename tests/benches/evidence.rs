@@ -15,6 +15,7 @@ use lb_common::breaker::Breaker;
 use lb_common::control::SHARE_ALL;
 use lb_common::counter::Reason;
 use lb_common::guard::{Op, TrialPut};
+use lb_common::pace;
 use lb_tests::bench::Bench;
 use lb_tests::expect;
 use lb_tests::measure::balancer::{Balancer, USUAL};
@@ -23,7 +24,7 @@ use lb_tests::measure::report::{Aim, Report};
 use lb_tests::measure::rig::{LOOPBACK, Rig};
 use lb_tests::measure::shared::Traffic;
 use lb_tests::measure::timing::{median, paired, stay_on_one_cpu};
-use lb_tests::measure::trials::{Trials, turns};
+use lb_tests::measure::trials::{Step, Trials, turns};
 use lb_tests::measure::workload::V4_ACK_64K;
 use lb_tests::packets::{Flags, Talk, tcp};
 use lb_userspace::kernel::probe::{Action, Ask};
@@ -75,7 +76,7 @@ fn on_trial(followed: bool) -> Bench {
     let put = TrialPut {
         breaker: Breaker::default(),
         within_ms: 300,
-        reserved: 0,
+        pace: 0,
     };
     let payload = if followed { put.as_bytes() } else { &[] };
     let args = [u64::from(SHARE_ALL) / 2, 7, 60_000, 60_000, 2];
@@ -135,9 +136,17 @@ fn measure(rounds: usize, cases: &mut [Case]) {
     }
 }
 
+/// Connections in a trial: percent of them in the new arm, its step, what of them is followed.
+const CONNECTIONS: [(u32, u32, u16, &str); 4] = [
+    (10, 0, pace::ALL, "step 1, 10 %, all followed"),
+    (10, 0, u16::MAX, "step 1, 10 %, passed over"),
+    (90, 3, pace::ALL, "step 4, 90 %, all followed"),
+    (90, 3, u16::MAX, "step 4, 90 %, passed over"),
+];
+
 /// ns a packet of connections of four packets (SYN, two ACKs, FIN), and nothing else, without and with a
 /// trial by turns.
-fn connections(share: u64, rounds: usize) -> [Vec<f64>; 2] {
+fn connections(step: Step, pace: u16, rounds: usize) -> [Vec<f64>; 2] {
     let mut rig = Rig::empty(Programs::load(1));
     rig.add("lbguard", V4_ACK_64K, Balancer::new(USUAL));
     rig.fill();
@@ -154,7 +163,7 @@ fn connections(share: u64, rounds: usize) -> [Vec<f64>; 2] {
         let length = V4_ACK_64K.frame_length();
         rig.programs.run(length, RUNS, LOOPBACK).ns
     };
-    let mut trials = Trials::new(&balancer.bench, share);
+    let mut trials = Trials::new(&balancer.bench, step, pace);
     let mut all = [Vec::new(), Vec::new()];
     for round in 0..rounds {
         for on_trial in turns(round) {
@@ -175,16 +184,16 @@ fn tell_connections(report: &mut Report) {
     report.say(format_args!(
         "ns a connection of {PACKETS} packets (IPIP), over the same without a trial"
     ));
-    for percent in [10_u64, 90] {
-        let [without, with] = connections(u64::from(SHARE_ALL) * percent / 100, rounds);
+    for (percent, number, pace, what) in CONNECTIONS {
+        let share = SHARE_ALL * percent / 100;
+        let [without, with] = connections(Step { number, share }, pace, rounds);
         let more = f64::from(PACKETS) * paired(&with, &without, |a, b| a - b);
         let all = f64::from(PACKETS) * median(&without);
-        let what = format!("a trial of {percent} % of new flows");
         report.say(format_args!(
             "  {what:<38} {:>5.0}  {more:+.0} over {all:.0}",
             all + more
         ));
-        report.put(&what, json!({"connection_ns": all, "more": more}));
+        report.put(what, json!({"connection_ns": all, "more": more}));
     }
 }
 

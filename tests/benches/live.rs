@@ -18,7 +18,7 @@ use lb_tests::measure::report::{Aim, Report, round};
 use lb_tests::measure::rig::Rig;
 use lb_tests::measure::shared::FLOWS as FLOOR_FLOWS;
 use lb_tests::measure::timing::{median, paired, stay_on_one_cpu};
-use lb_tests::measure::trials::{Trials, turns};
+use lb_tests::measure::trials::{Step, Trials, turns};
 use lb_tests::measure::workload::{V4_ACK_64K, V4_UDP_64K, Workload};
 use serde_json::{Value, json};
 
@@ -38,13 +38,12 @@ const MIXES: [(&str, Option<Mix>); 3] = [
             more: 3,
         }),
     ),
-    (AIMED_AT, Some(Mix { every: 20, more: 3 })),
+    ("one SYN in 20 packets", Some(Mix { every: 20, more: 3 })),
 ];
-/// The mix that the aim is about: packets/s that a judged trial may cost, of 1.
-const AIMED_AT: &str = "one SYN in 20 packets";
+/// Steps of a trial, percent of new flows: the first, the next, the last.
+const STEPS: [(u32, u32); 3] = [(0, 10), (1, 25), (3, 90)];
+/// Packets/s that a judged trial may cost, of 1.
 const TRIAL_COST: f64 = 0.05;
-/// A trial takes one new flow of ten, by a change of one backend's weight.
-const TRIAL_SHARE: u64 = 10;
 
 const OURS: &str = "lbguard";
 
@@ -126,27 +125,27 @@ fn side_by_side(report: &mut Report, workload: Workload) -> Value {
     document
 }
 
-/// How many new flows the trials have seen, and how many of them there was room to follow.
+/// How many new flows the trials have followed, how many they have passed over, and for how many there was no
+/// room.
 fn followed(report: &Report, bench: &Bench) -> Value {
     let kernel = &bench.kernel;
     let vips = 0..u16::try_from(kernel.node.vips).unwrap();
     let arms = vips.flat_map(|vip| kernel.maps.evidence(&kernel.node, vip).unwrap());
-    let (seen, no_room) = arms.fold((0, 0), |(seen, no_room), arm| {
-        (
-            seen + u64::from(arm.flows),
-            no_room + u64::from(arm.untracked),
-        )
-    });
+    let (mut followed, mut passed_over, mut no_room) = (0, 0, 0);
+    for arm in arms {
+        followed += u64::from(arm.flows);
+        passed_over += u64::from(arm.passed_over);
+        no_room += u64::from(arm.untracked);
+    }
     report.say(format_args!(
-        "    {seen} new flows in the trials, for {no_room} of them no room to be followed"
+        "    new flows in the trials: {followed} followed, {passed_over} passed over, {no_room} without room"
     ));
-    json!({"new_flows": seen, "no_room": no_room})
+    json!({"followed": followed, "passed_over": passed_over, "no_room": no_room})
 }
 
 /// Rounds of the same traffic through the same balancer without a trial and with one.
-fn by_turns(street: &mut Street, rounds: usize, mix: Option<Mix>) -> [Vec<Round>; 2] {
-    let share = u64::from(SHARE_ALL) / TRIAL_SHARE;
-    let mut trials = Trials::new(bench_of(street), share);
+fn by_turns(street: &mut Street, rounds: usize, mix: Option<Mix>, step: Step) -> [Vec<Round>; 2] {
+    let mut trials = Trials::as_shipped(bench_of(street), step);
     let mut all = [Vec::new(), Vec::new()];
     for round in 0..=rounds {
         for on_trial in turns(round) {
@@ -165,33 +164,41 @@ fn bench_of(street: &Street) -> &Bench {
     &street.rig.lane(OURS).subject.balancer().unwrap().bench
 }
 
-/// The same traffic with and without a trial.
-fn trial(report: &mut Report, what: &str, mix: Option<Mix>) -> Value {
+/// The same traffic with and without a trial, at a step of so many percent.
+fn trial(
+    report: &mut Report,
+    what: &str,
+    mix: Option<Mix>,
+    (number, percent): (u32, u32),
+) -> Value {
+    let share = SHARE_ALL * percent / 100;
+    let step = Step { number, share };
     let mut rig = Rig::empty(Programs::load(1));
     rig.add(OURS, V4_ACK_64K, Balancer::new(USUAL));
     let mut street = Street::new(rig);
     street.rig.fill();
     report.say(format_args!(
-        "64 k flows, {what}; a trial of one new flow in {TRIAL_SHARE}, and none, by turns"
+        "64 k flows, {what}; step {} of a trial, {percent} % of new flows, and none, by turns",
+        number + 1
     ));
     if let Some(wrong) = &street.rig.lane(OURS).wrong {
         report.no_figure(OURS, wrong);
         return json!({"wrong": wrong.0});
     }
-    let [without, with] = by_turns(&mut street, report.rounds(ROUNDS), mix);
+    let [without, with] = by_turns(&mut street, report.rounds(ROUNDS), mix, step);
     let mut document = json!({
         "without": tell_rounds(report, "no trial", &without),
         "with": tell_rounds(report, "judged trial", &with),
     });
     document["followed"] = followed(report, bench_of(&street));
     let cost = 1.0 - paired(&mpps(&with), &mpps(&without), |a, b| a / b);
-    let aim = (what == AIMED_AT).then_some(Aim::AtMost(TRIAL_COST));
-    let told = aim.map_or(String::new(), |aim| aim.told(cost));
+    let aim = Aim::AtMost(TRIAL_COST);
     report.say(format_args!(
-        "    fewer packets/s: {:.1} %   {told}",
-        cost * 100.0
+        "    fewer packets/s: {:.1} %   {}",
+        cost * 100.0,
+        aim.told(cost)
     ));
-    document["cost"] = aim.map_or(json!(round(cost)), |aim| aim.json(cost));
+    document["cost"] = aim.json(cost);
     document
 }
 
@@ -206,7 +213,12 @@ fn main() -> ExitCode {
     report.put(V4_UDP_64K.name, document);
     let mut trials = json!({});
     for (what, mix) in MIXES {
-        trials[what] = trial(&mut report, what, mix);
+        for step in STEPS {
+            // Without new flows the steps do not differ.
+            if mix.is_some() || step == STEPS[0] {
+                trials[what][step.1.to_string()] = trial(&mut report, what, mix, step);
+            }
+        }
     }
     report.put("trial", trials);
     report.finish()

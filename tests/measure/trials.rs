@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use lb_common::breaker::Breaker;
-use lb_common::control::control_flag;
+use lb_common::control::{SHARE_ALL, control_flag};
 use lb_common::flow::MAX_CHANGE;
 use lb_common::guard::{Op, TrialPut};
+use lb_common::pace::MOST;
+use lb_userspace::evidence::pace;
 use lb_userspace::kernel::image::Image;
 use zerocopy::IntoBytes as _;
 
@@ -20,21 +22,42 @@ const HANDSHAKE_MS: u32 = 300;
 /// Longer than any turn.
 const TRIAL_MS: u64 = 3_600_000;
 
+/// What a trial is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Its step, from 0 on.
+    pub number: u32,
+    /// Share of new flows that the new arm has, of [`SHARE_ALL`].
+    pub share: u32,
+}
+
 /// Trials of a change of one backend's weight.
 pub struct Trials {
     image: Image,
-    share: u64,
+    step: Step,
+    pace: u32,
     changes: u64,
 }
 
 impl Trials {
-    /// Trials on a balancer of the usual size, in which the new arm has this share of new flows.
-    pub fn new(bench: &Bench, share: u64) -> Self {
+    /// Trials on a balancer of the usual size, at this step, with what is followed of new flows (see
+    /// [`lb_common::pace`]).
+    pub fn new(bench: &Bench, step: Step, pace: u16) -> Self {
         Self {
             image: bench.image(&services(USUAL, 200)),
-            share,
+            step,
+            pace: pace.into(),
             changes: 0,
         }
+    }
+
+    /// The same with what the agent has followed, of one VIP with any number of flows.
+    pub fn as_shipped(bench: &Bench, step: Step) -> Self {
+        let ppm = u64::from(step.share) * 1_000_000 / u64::from(SHARE_ALL);
+        let number = usize::try_from(step.number).expect("a small number");
+        let share_ppm = u32::try_from(ppm).expect("a million at most");
+        let rate = pace::in_step(f64::from(MOST), number, share_ppm);
+        Self::new(bench, step, pace::of_kernel(rate))
     }
 
     /// Begins a turn, with a trial or without. Alike as far as can be: rest and work before a turn are
@@ -48,15 +71,22 @@ impl Trials {
         let put = TrialPut {
             breaker: Breaker::default(),
             within_ms: HANDSHAKE_MS,
-            reserved: 0,
+            pace: self.pace,
         };
         let change = self.changes % u64::from(MAX_CHANGE) + 1;
         self.changes += 1;
-        let args = [self.share, 0x5eed, TRIAL_MS, TRIAL_MS, change];
-        let guard = &bench.kernel.guard;
+        let (guard, active) = (&bench.kernel.guard, bench.active());
+        let earlier = u64::from(self.step.share - self.step.number);
+        let args = [earlier, 0x5eed, TRIAL_MS, TRIAL_MS, change];
         guard
-            .call(Op::Trial, bench.active(), &args, put.as_bytes())
+            .call(Op::Trial, active, &args, put.as_bytes())
             .expect("on trial");
+        for number in 1..=u64::from(self.step.number) {
+            let args = [earlier + number, 0x5eed, TRIAL_MS];
+            guard
+                .call(Op::Step, active, &args, put.as_bytes())
+                .expect("the next step");
+        }
     }
 
     /// Ends a turn.

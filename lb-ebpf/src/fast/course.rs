@@ -5,6 +5,7 @@ use lb_common::brief::Brief;
 use lb_common::flow::Entry;
 use lb_common::flow_table::Shape;
 use lb_common::hash;
+use lb_common::pace::Counted;
 use lb_common::packet::FlowKey;
 use lb_common::slot::{Member, VipEntry, member_state};
 
@@ -57,6 +58,8 @@ pub struct Course {
     pub followed: bool,
     /// Of a SYN of the trial.
     pub begun: Begun,
+    /// The VIP for which it counts.
+    pub counted: Counted,
 }
 
 /// The course of a packet; `vip` is ACTIVE's, `known` what is remembered of its flow.
@@ -71,26 +74,40 @@ pub fn course(
 ) -> Option<Course> {
     let active = now.brief.active();
     let (mut slot, mut followed, mut begun) = (active, false, Begun::NONE);
+    let mut counted = Counted::alone(vip.vip);
+    let mut vip = vip;
     if packet.part == Part::Begins {
         if now.brief.examines(hash) {
-            begun = Begun(tracks::decided_syn(hash, now.brief.0));
+            if !now.brief.is_judged() {
+                return None;
+            }
+            let shadow = now.brief.shadow();
+            let there = self::vip(shadow, &packet.flow, address);
+            counted = match there {
+                Some(there) => Counted::by(there),
+                None => vips::counted(shadow, &packet.flow, vip.vip),
+            };
+            let enters = tracks::enters(now.brief.stage().into(), true);
+            begun = if tracks::is_left_alone(counted, now.brief.is_paced(), enters) {
+                Begun::LEFT_ALONE
+            } else {
+                Begun(tracks::decided_syn(hash, now.brief.0, counted.0))
+            };
             if !begun.is_some() {
                 return None;
             }
             if begun.is_new() {
-                slot = now.brief.shadow();
+                (slot, vip) = (shadow, there?);
             }
         }
     } else if !now.brief.settles(known.birth()) {
         let lives = !now.brief.on_trial() || control::outlives();
         let side = now.brief.side(known.birth(), lives)?;
         (slot, followed) = (side.slot, side.followed);
+        if slot != active {
+            vip = self::vip(slot, &packet.flow, address)?;
+        }
     }
-    let vip = if slot == active {
-        vip
-    } else {
-        self::vip(slot, &packet.flow, address)?
-    };
     let id = if packet.part == Part::Begins {
         let place = hash::flow(FLEET_KEY.load(), &packet.flow);
         backends::try_places(place, vip.table_start, vip.table_size, vip.member_base)
@@ -105,22 +122,8 @@ pub fn course(
         member,
         followed,
         begun,
+        counted,
     })
-}
-
-/// The VIP for which a SYN of a trial counts, as [`tracks::compared`]; `shadow` is on trial.
-#[inline(always)]
-pub fn compared(course: &Course, shadow: u32, flow: &FlowKey, address: u64) -> u16 {
-    if course.begun.is_new() {
-        return course.vip.vip;
-    }
-    if let Some(there) = vip(shadow, flow, address) {
-        return there.vip;
-    }
-    match vips::number_of_flow(shadow, flow) {
-        0 => course.vip.vip,
-        number => number.wrapping_sub(1) as u16,
-    }
 }
 
 /// The VIP of a flow, if it is where it is looked for first and has no flags; `address` is the hash of

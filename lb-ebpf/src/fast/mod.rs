@@ -21,7 +21,7 @@ use lb_common::wire::{
     ETHERNET_LEN, Ethernet, Frame, IPV6_LEN, Ipv4, Ipv6, TcpStart, ether_type, ip_proto, tcp_flags,
 };
 
-use self::course::{Now, compared, course, now, vip};
+use self::course::{Now, course, now, vip};
 use self::send::{NOT_SENT, send};
 use crate::maps::TAG_KEY;
 use crate::packet::XdpFrame;
@@ -218,7 +218,7 @@ fn forward(ctx: &XdpContext, packet: &Plain) -> u32 {
     } else if !begins {
         flows::touch(hash, known, now.age);
         false
-    } else if course.begun.is_new() {
+    } else if course.begun.stays_free() {
         // Free to go to control until its handshake is complete.
         flows::forget(hash);
         false
@@ -230,8 +230,7 @@ fn forward(ctx: &XdpContext, packet: &Plain) -> u32 {
         tracks::follow_segment(hash, numbers, shape, now.brief.0);
     }
     if course.begun.is_counted() {
-        let vip = compared(&course, now.brief.shadow(), flow, address);
-        let whose = u64::from(course.id) << 32 | u64::from(vip);
+        let whose = u64::from(course.id) << 32 | u64::from(course.counted.vip());
         tracks::begin_syn(hash, course.begun.0, whose, now.brief.0);
     }
     note(course.slot, packet, course.vip, course.id, remembered);

@@ -47,7 +47,7 @@ pub fn seal_vip(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     let share = compare(&shadow, active, entry)?;
     // SAFETY: map elements under the lock.
     unsafe {
-        (*entry).sealed_ppm = share.wrapping_add(1);
+        (*entry).sealed_ppm = share.wrapping_add(1).max((*entry).sealed_ppm);
         let header = &mut *shadow.header;
         header.vips_sealed = header.vips_sealed.wrapping_add(1);
         if share > 0 {
@@ -115,6 +115,8 @@ fn compare(shadow: &Shadow, active: u32, entry: *mut VipEntry) -> Result<u32, Re
         old = vips::exact(active, &vip.address, 0, vip.protocol);
     }
     let Some(old) = old else {
+        // SAFETY: as above.
+        unsafe { (*entry).sealed_ppm = SOMETHING_MOVES };
         return Ok(0);
     };
     if old.forward != vip.forward || old.mtu != vip.mtu {
@@ -276,6 +278,25 @@ extern "C" fn forget_number(number: u32, _: *mut Sweep) -> i64 {
     0
 }
 
+/// The port-0 VIP that gets the flows of one that is gone moves something, too.
+#[inline(always)]
+fn inherit(sweep: &Sweep, gone: &VipEntry) {
+    let place = vips::find(sweep.shadow, &gone.address, 0, gone.protocol);
+    if place == 0 || place > sweep.places {
+        return;
+    }
+    if let Some(heir) = VIPS.get_ptr_mut(sweep.shadow * sweep.places + place - 1) {
+        // SAFETY: a map element under the lock.
+        unsafe {
+            (*heir).sealed_ppm = (*heir).sealed_ppm.max(SOMETHING_MOVES);
+        }
+    }
+}
+
+/// The least [`VipEntry::sealed_ppm`] of a VIP whose flows are evidence: also of one that is brand-new, or gets
+/// flows of another, while its table is as it was.
+const SOMETHING_MOVES: u32 = 2;
+
 extern "C" fn sweep_place(turn: u32, sweep: *mut Sweep) -> i64 {
     // SAFETY: what `walk` was given.
     let sweep = unsafe { &mut *sweep };
@@ -289,6 +310,7 @@ extern "C" fn sweep_place(turn: u32, sweep: *mut Sweep) -> i64 {
         && vips::exact(sweep.shadow, &old.address, old.port, old.protocol).is_none()
     {
         sweep.removed = sweep.removed.wrapping_add(1);
+        inherit(sweep, old);
     }
     if new.kind == vip_kind::VIP
         && let Some(tally) = TALLIES.get_ptr_mut(u32::from(new.vip))

@@ -61,13 +61,13 @@ pub fn trial(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     if lease_ms != 0 {
         within(lease_ms, longest, detail)?;
     }
-    let followed = judged_by(call, shadow.slot, detail)?;
+    let judged = judged_by(call, shadow.slot, detail)?;
     let now = now();
     if !restores {
         spend(policy, now, detail)?;
     }
     clear_hard_events();
-    let evidence = if followed.is_some() {
+    let evidence = if judged.is_some() {
         control_flag::EVIDENCE
     } else {
         0
@@ -75,7 +75,8 @@ pub fn trial(call: &Call<'_>, detail: &mut Detail) -> Outcome {
     call.writer.publish(|record| ControlRecord {
         flags: record.flags | control_flag::TRIAL | evidence,
         stage: 0,
-        within_ms: followed.unwrap_or(0),
+        within_ms: judged.within_ms(),
+        pace: judged.pace(),
         tripped_vip: 0,
         share,
         salt,

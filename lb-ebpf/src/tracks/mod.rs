@@ -6,10 +6,12 @@
 mod begin;
 mod counts;
 mod follow;
+mod pace;
 mod places;
 
 pub use begin::{
-    Begun, begin_syn, begins_again, compared, decided_syn, entry_by_record, note, seek_syn,
+    Begun, begin_syn, begins_again, compared, decided_syn, enters, entry_by_record, is_left_alone,
+    note, sample, seek_syn,
 };
 pub use counts::{count_hard, note_error};
 pub use follow::{follow_segment, look_at, told};
@@ -21,8 +23,8 @@ const NS_PER_MS: u64 = 1_000_000;
 /// What is known of a packet's flow, in one word.
 ///
 /// ```text
-/// 57   40      34      33        32        31      0
-/// | member | never | retried | new arm | place + 1 |
+/// 57   40      35            34      33        32        31      0
+/// | member | passed over | never | retried | new arm | place + 1 |
 /// ```
 #[derive(Clone, Copy)]
 pub struct Found(pub u64);
@@ -32,6 +34,9 @@ impl Found {
     pub const NONE: Self = Self(0);
     /// Nothing is remembered of the flow, so it is not followed.
     pub const NEVER: Self = Self(1 << 34);
+    /// A new flow that is not followed, as its VIP's pace is used up or the change does not move it.
+    pub const PASSED_OVER: Self = Self(1 << 35);
+    /// The new arm has it.
     const NEW_ARM: u64 = 1 << 32;
     /// Its beginning came again.
     pub const RETRIED: u64 = 1 << 33;
@@ -53,6 +58,12 @@ impl Found {
     #[inline(always)]
     pub const fn is_retried(self) -> bool {
         self.0 & Self::RETRIED != 0
+    }
+
+    /// Whether this is a new flow that is passed over.
+    #[inline(always)]
+    pub const fn is_passed_over(self) -> bool {
+        self.0 & Self::PASSED_OVER.0 != 0
     }
 
     /// Whether it can't be followed.

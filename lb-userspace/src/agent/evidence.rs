@@ -16,6 +16,7 @@ use crate::change::machine::{Event, Spec, Verdict};
 use crate::config::Config;
 use crate::evidence::counts::Raw;
 use crate::evidence::judge::Judge;
+use crate::evidence::pace;
 use crate::evidence::plan::{Plan, Touched};
 use crate::evidence::proof;
 use crate::evidence::report::{Judgement, Round};
@@ -52,7 +53,7 @@ impl Evidence {
         old: Option<&Config>,
         timing: Timing,
     ) -> Result<Self, KernelError> {
-        let moved = touched::vips(kernel, image, slot, old);
+        let moved = touched::vips(kernel, image, slot);
         let pools: Vec<Cow<'_, PoolImage>> = image
             .pools
             .iter()
@@ -126,7 +127,8 @@ impl Engine {
                 .map(|step| spec.step(step))
                 .collect();
             let margin = Plan::new(Vec::new(), Vec::new()).margin();
-            let vips = proof::expected(&evidence.touched, &seen, margin, &steps);
+            let most = self.setup.policy.evidence.follow;
+            let vips = proof::expected(&evidence.touched, &seen, margin, &steps, most);
             running.tell(ApplyEvent::Forecast { vips });
             running.evidence = Some(evidence);
         }
@@ -172,11 +174,14 @@ impl Engine {
         let within = self.setup.policy.evidence.handshake_within;
         // Bins of handshakes, each of which is one look at each VIP.
         let looks = running.change.spec().step_within_ms / 134;
+        let most = self.setup.policy.evidence.follow;
+        let followed = pace::of_vips(&evidence.touched, &self.watching.seen(), most);
+        let followed = pace::in_step(followed, running.change.steps().0, share_ppm);
         let vips = u64::try_from(evidence.vips.len()).unwrap_or(u64::MAX);
         Some(TrialPut {
             breaker: weights::breaker(share_ppm, vips, looks).unwrap_or_default(),
             within_ms: u32::try_from(within.as_millis()).unwrap_or(u32::MAX),
-            reserved: 0,
+            pace: pace::of_kernel(followed).into(),
         })
     }
 

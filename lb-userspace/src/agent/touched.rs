@@ -1,6 +1,5 @@
 //! What a change touches: the VIPs whose flows it may move, and the backends that get them.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use lb_common::slot::vip_flag;
@@ -12,20 +11,12 @@ use crate::evidence::signals::Transport;
 use crate::kernel::image::{Image, PoolImage, VipImage};
 use crate::kernel::object::Kernel;
 
-/// VIPs of a sealed slot whose flows may go elsewhere than by the old configuration.
-pub(super) fn vips<'a>(
-    kernel: &Kernel,
-    image: &'a Image,
-    slot: u8,
-    old: Option<&Config>,
-) -> Vec<&'a VipImage> {
-    let heirs = heirs(old, image);
+/// VIPs of a sealed slot whose flows may go elsewhere than by the old configuration: as the guard found when it
+/// sealed them, since packets go by the same.
+pub(super) fn vips<'a>(kernel: &Kernel, image: &'a Image, slot: u8) -> Vec<&'a VipImage> {
     let may_move = |vip: &&VipImage| {
         let entry = kernel.maps.vip(&kernel.node, slot, vip.place);
-        let (address, port, protocol) = clients_use(vip);
         entry.is_some_and(|entry| entry.sealed_ppm > 1)
-            || !has(old, vip)
-            || (port == 0 && heirs.contains(&(address, protocol)))
     };
     image.vips.iter().filter(may_move).collect()
 }
@@ -34,16 +25,6 @@ pub(super) fn vips<'a>(
 fn has(config: Option<&Config>, vip: &VipImage) -> bool {
     let (address, port, protocol) = clients_use(vip);
     config.is_some_and(|config| config.serving(address, port, protocol).is_some())
-}
-
-/// Port-0 VIPs that get the flows of one that the new configuration lacks, by address and protocol.
-fn heirs(old: Option<&Config>, image: &Image) -> BTreeSet<(IpAddr, Protocol)> {
-    let now: BTreeSet<_> = image.vips.iter().map(clients_use).collect();
-    let old = old.map(|old| old.vips.as_slice()).unwrap_or_default();
-    old.iter()
-        .filter(|was| !now.contains(&(was.address, was.port, was.protocol)))
-        .map(|was| (was.address, was.protocol))
-        .collect()
 }
 
 /// What clients know a VIP by.

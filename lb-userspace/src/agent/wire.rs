@@ -81,6 +81,9 @@ pub struct EvidenceLine {
     pub steps: usize,
     /// Share of new flows that the new arm has, ppm.
     pub share_ppm: u32,
+    /// Of so many new flows one is followed, since the step began; missing if all are.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub one_followed_in: Option<u64>,
     /// What made the kernel's breaker trip, if it did.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub breaker: Option<String>,
@@ -105,6 +108,13 @@ pub struct VipLine {
     pub control_flows: u64,
     /// The same of the control arm.
     pub control_completed: u64,
+    /// New flows of the new arm that are not followed: there are more than the trial follows, or the change
+    /// does not move them.
+    #[serde(default)]
+    pub new_passed_over: u64,
+    /// The same of the control arm.
+    #[serde(default)]
+    pub control_passed_over: u64,
     /// The signal that is nearest to a proof against it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub signal: Option<String>,
@@ -157,22 +167,37 @@ impl EvidenceLine {
             finding,
             vips: vips.iter().take(most).map(|vip| VipLine::of(vip)).collect(),
             more_vips: vips.len().saturating_sub(most),
+            one_followed_in: one_followed_in(&round.vips),
             pools: round.strata.iter().map(PoolLine::of).collect(),
             ..Self::default()
         }
     }
 }
 
+/// Of how many new flows one is followed, if not all are.
+fn one_followed_in(vips: &[VipReport]) -> Option<u64> {
+    let sum = |of: fn(&VipReport) -> [u64; 2]| {
+        let arms = vips.iter().flat_map(of);
+        arms.fold(0, u64::saturating_add)
+    };
+    let followed = sum(|vip| vip.begun);
+    let all = followed.saturating_add(sum(|vip| vip.passed_over));
+    all.checked_div(followed).filter(|flows| *flows >= 2)
+}
+
 impl VipLine {
     fn of(report: &VipReport) -> Self {
         let [control_flows, new_flows] = report.flows;
         let [control_completed, new_completed] = report.completed;
+        let [control_passed_over, new_passed_over] = report.passed_over;
         Self {
             name: report.name.clone(),
             new_flows,
             new_completed,
             control_flows,
             control_completed,
+            new_passed_over,
+            control_passed_over,
             signal: report.nearest.map(str::to_owned),
             ln_e: report.ln_e,
             ln_needed: report.ln_needed,

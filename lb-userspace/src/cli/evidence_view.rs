@@ -13,10 +13,10 @@ const ROWS: usize = 8;
 pub fn table(line: &EvidenceLine) -> Vec<String> {
     let mut lines = vec![
         format!(
-            "  step {} of {}: {} of new flows, {} left",
+            "  step {} of {}: {}, {} left",
             line.step,
             line.steps,
-            share(line.share_ppm),
+            new_arm(line),
             left(line.left_ms)
         ),
         format!(
@@ -61,11 +61,17 @@ pub fn sentence(line: &EvidenceLine) -> String {
             )
         },
     );
-    format!(
-        "{} of new flows; {arms}; {}",
-        share(line.share_ppm),
-        line.why
-    )
+    format!("{}; {arms}; {}", new_arm(line), line.why)
+}
+
+/// What the new arm gets. In the first step nobody enters it who is not followed.
+fn new_arm(line: &EvidenceLine) -> String {
+    let share = share(line.share_ppm);
+    match line.one_followed_in {
+        None => format!("{share} of new flows"),
+        Some(flows) if line.step < 2 => format!("{share} of 1 new flow in {flows}"),
+        Some(flows) => format!("{share} of new flows (1 in {flows} followed)"),
+    }
 }
 
 fn row(vip: &VipLine) -> String {
@@ -176,6 +182,22 @@ mod tests {
             lines.iter().all(|line| line.chars().count() <= 80),
             "{lines:#?}"
         );
+    }
+
+    #[test]
+    fn what_is_not_followed_is_told() {
+        let mut line = line();
+        line.one_followed_in = Some(33);
+        let told = table(&line).remove(0);
+        assert_eq!(told, "  step 1 of 4: 10 % of 1 new flow in 33, 9 min left");
+        line.step = 2;
+        let told = table(&line).remove(0);
+        assert_eq!(
+            told,
+            "  step 2 of 4: 10 % of new flows (1 in 33 followed), 9 min left"
+        );
+        line.one_followed_in = None;
+        assert!(sentence(&line).starts_with("10 % of new flows; "));
     }
 
     #[test]

@@ -46,7 +46,13 @@ pub fn run(context: &Context, args: &PlanArgs) -> Result<ExitCode, CliError> {
         .block_on(client::traffic(&paths.socket()))
         .unwrap_or_default();
     let proofs = if policy.evidence.enabled {
-        proof::expected(&touched, &seen, margin(), &steps(&policy))
+        proof::expected(
+            &touched,
+            &seen,
+            margin(),
+            &steps(&policy),
+            policy.evidence.follow,
+        )
     } else {
         Vec::new()
     };

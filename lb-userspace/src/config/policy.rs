@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use lb_common::pace;
+
 use super::Digest;
 
 /// Checked content of `policy.toml`; [`Policy::default`] when there is no such file.
@@ -43,6 +45,8 @@ pub struct EvidencePolicy {
     pub step_within: Duration,
     /// Time in which a handshake has to be complete to count as good.
     pub handshake_within: Duration,
+    /// New flows a second that a trial follows at most, of all VIPs together.
+    pub follow: u32,
     /// Shortest time of a step whose VIPs traffic cannot all prove (UDP, brand-new ones): time for what
     /// is never right to show.
     pub dwell: Duration,
@@ -82,6 +86,7 @@ impl Default for EvidencePolicy {
             baking: 90,
             step_within: Duration::from_mins(10),
             handshake_within: Duration::from_millis(300),
+            follow: pace::MOST,
             dwell: Duration::from_secs(5),
             watch: 16,
         }

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use lb_common::pace;
+
 use super::finding::TextLog;
 use super::load::{LoadError, load, parse};
 use super::policy::{EvidencePolicy, Policy};
@@ -63,6 +65,8 @@ fn read_evidence(mut section: Section<'_>, log: &mut TextLog<'_>) -> Option<Evid
     let handshake = handshake.and_then(|e| e.duration(log, millis(100), millis(900)));
     let dwell = s.take(log, "dwell", "dwell = \"5s\"");
     let dwell = dwell.and_then(|e| e.duration(log, millis(0), Duration::from_hours(1)));
+    let follow = s.take(log, "follow", "follow = 2500");
+    let follow = follow.and_then(|e| e.integer(log, 10, pace::MOST));
     let watch = s.take(log, "watch", "watch = 16");
     let watch = watch.and_then(|e| e.integer(log, 0, MOST_SAMPLED));
     let watch = watch.unwrap_or(default.watch);
@@ -93,6 +97,7 @@ fn read_evidence(mut section: Section<'_>, log: &mut TextLog<'_>) -> Option<Evid
         canary,
         baking,
         step_within: step.unwrap_or(default.step_within),
+        follow: follow.unwrap_or(default.follow),
         dwell: dwell.unwrap_or(default.dwell),
         watch,
         handshake_within: handshake.unwrap_or(default.handshake_within),

@@ -181,6 +181,8 @@ fn policy_edits() {
         ("watch = 3", &["LB006:2"][..]),
         ("watch = 65536", &["LB006:3"]),
         ("watch = -1", &["LB006:3"]),
+        ("follow = 9", &["LB006:3"]),
+        ("follow = 2501", &["LB006:3"]),
     ] {
         let text = format!("version = 1\n[evidence]\n{line}\n");
         let found = findings(Policy::parse(text.as_bytes(), "f"));
@@ -191,6 +193,9 @@ fn policy_edits() {
         let policy = Policy::parse(text.as_bytes(), "f").unwrap();
         assert_eq!(policy.evidence.watch, watch);
     }
+    let text = b"version = 1\n[evidence]\nfollow = 100\n";
+    let policy = Policy::parse(text, "f").unwrap();
+    assert_eq!(policy.evidence.follow, 100);
     let text = b"version = 1\n[limits]\nconfirm_within_max = \"60s\"\n";
     assert_eq!(
         Policy::parse(text, "f").unwrap().confirm_within,

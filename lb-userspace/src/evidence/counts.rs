@@ -58,8 +58,10 @@ pub struct VipCounts {
     pub icmp: [u64; 4],
     /// Flows whose SYN came again.
     pub retried: u64,
-    /// New flows, mature or not.
+    /// New flows that are followed, mature or not.
     pub flows: u64,
+    /// New flows that are not: there are more than the trial follows, or the change does not move them.
+    pub passed_over: u64,
     /// New flows that nothing more is known of.
     pub untracked: u64,
     /// Packets that had nowhere to go.

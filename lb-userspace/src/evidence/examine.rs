@@ -216,9 +216,13 @@ pub(super) fn reports(judge: &Judge, counts: &Counts) -> Vec<VipReport> {
                 ..VipReport::default()
             };
             if let Some(arms) = counts.vips.get(&vip.vip) {
-                report.flows = [CONTROL, NEW].map(|arm| arms.get(arm).map_or(0, |a| a.started));
-                report.completed =
-                    [CONTROL, NEW].map(|arm| arms.get(arm).map_or(0, |a| a.completed));
+                let both = |of: fn(&VipCounts) -> u64| {
+                    [CONTROL, NEW].map(|arm| arms.get(arm).map_or(0, of))
+                };
+                report.flows = both(|arm| arm.started);
+                report.completed = both(|arm| arm.completed);
+                report.begun = both(|arm| arm.flows);
+                report.passed_over = both(|arm| arm.passed_over);
             }
             if let Some(bet) = judge.bet.filter(|_| vip.in_control)
                 && let Some((look, ln_e)) = nearest(judge, &bet, counts, vip)

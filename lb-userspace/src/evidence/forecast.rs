@@ -34,11 +34,11 @@ pub type Step = (u32, Duration);
 const LATE: f64 = 0.5;
 const ENDED: f64 = 2.5;
 
-/// For these steps, each of which ends as soon as it is proven.
-pub fn forecast(traffic: Traffic, margin: Margin, steps: &[Step]) -> Forecast {
+/// For these steps, each with what is followed in it, and each of which ends as soon as it is proven.
+pub fn forecast(margin: Margin, steps: impl IntoIterator<Item = (Step, Traffic)>) -> Forecast {
     let mut total = 0.0;
-    for (share_ppm, within) in steps {
-        match step(traffic, margin, share(*share_ppm)) {
+    for ((share_ppm, within), traffic) in steps {
+        match step(traffic, margin, share(share_ppm)) {
             Some(seconds) if seconds <= within.as_secs_f64() => total += seconds,
             _ => return Forecast::NotAtThisRate,
         }

@@ -97,7 +97,7 @@ impl Judge {
     fn expose(&mut self, counts: &Counts) {
         for (vip, exposed) in self.plan.vips.iter().zip(&mut self.exposed) {
             if let Some([_, new]) = counts.vips.get(&vip.vip) {
-                *exposed = new.flows;
+                *exposed = new.flows.saturating_add(new.passed_over);
             }
         }
     }

@@ -6,6 +6,7 @@
 //! - [`noninferiority`]: when it is good enough; [`forecast`]: how long that takes.
 //! - [`judge`]: all of it together; [`plan`] is what it is told, [`report`] and [`finding`] what it says.
 //! - [`rates`], [`proof`]: how much traffic there is, and how long a proof will take, said beforehand.
+//! - [`pace`]: how much of it is followed.
 //! - [`volume`]: a VIP that falls silent.
 //! - [`weights`]: the kernel's breaker, prepared.
 //! - [`watching`], [`burn`]: between changes, events only.
@@ -23,6 +24,7 @@ pub mod forecast;
 pub mod judge;
 pub mod noninferiority;
 mod number;
+pub mod pace;
 pub mod plan;
 pub mod proof;
 pub mod rates;

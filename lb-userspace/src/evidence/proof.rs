@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::forecast::{Forecast, Step, Traffic, forecast};
 use super::noninferiority::Margin;
+use super::pace;
 use super::plan::Touched;
 
 /// What VIPs see, by name.
@@ -17,6 +18,16 @@ pub struct Seen {
     pub flows_per_second: BTreeMap<String, f64>,
     /// Share of handshakes that fail anyhow, where enough were watched.
     pub failing: BTreeMap<String, f64>,
+}
+
+impl Seen {
+    /// What a VIP sees; none if that is not known.
+    fn of(&self, vip: &Touched) -> Option<Traffic> {
+        Some(Traffic {
+            flows_per_second: *self.flows_per_second.get(&vip.name)?,
+            failing: self.failing.get(&vip.name).copied().unwrap_or(0.0),
+        })
+    }
 }
 
 /// What is to be expected of a VIP's proof.
@@ -53,26 +64,29 @@ pub struct ProofLine {
     pub proof: Proof,
 }
 
-/// Says it for the VIPs that a change touches. Flows of a pool's VIPs of one family prove it together.
+/// Says it for the VIPs that a change touches, of which so many new flows a second are followed at most.
+/// Flows of a pool's VIPs of one family prove it together.
 pub fn expected(
     touched: &[Touched],
     seen: &Seen,
     margin: Margin,
     steps: &[Step],
+    most_followed: u32,
 ) -> Vec<ProofLine> {
+    let pace = pace::of_vips(touched, seen, most_followed);
     let line = |vip: &Touched| {
         let alike = touched.iter().filter(|other| {
             other.provable() && (&other.pool, other.family) == (&vip.pool, vip.family)
         });
-        let traffic = if vip.provable() {
-            together(alike, seen)
-        } else {
-            None
-        };
-        let proof = match traffic {
+        let seen: Vec<Traffic> = alike.filter_map(|vip| seen.of(vip)).collect();
+        let paced = steps.iter().enumerate().map(|(number, step)| {
+            let pace = pace::in_step(pace, number, step.0);
+            (*step, together(&seen, pace))
+        });
+        let proof = match seen.first() {
             _ if !vip.provable() => Proof::ProbesOnly,
             None => Proof::RateUnknown,
-            Some(traffic) => match forecast(traffic, margin, steps) {
+            Some(_) => match forecast(margin, paced) {
                 Forecast::After(time) => Proof::After {
                     seconds: time.as_secs_f64(),
                 },
@@ -83,29 +97,27 @@ pub fn expected(
             vip: vip.name.clone(),
             pool: vip.pool.clone(),
             family: vip.family.name().to_ascii_lowercase(),
-            flows_per_second: traffic.map(|traffic| traffic.flows_per_second),
+            flows_per_second: (vip.provable() && !seen.is_empty())
+                .then(|| together(&seen, f64::INFINITY).flows_per_second),
             proof,
         }
     };
     touched.iter().map(line).collect()
 }
 
-/// The traffic of several VIPs; none if nothing is known of any.
-fn together<'a>(vips: impl Iterator<Item = &'a Touched>, seen: &Seen) -> Option<Traffic> {
-    let (mut rate, mut failed, mut known) = (0.0, 0.0, false);
-    for vip in vips {
-        let Some(own) = seen.flows_per_second.get(&vip.name) else {
-            continue;
-        };
-        known = true;
-        rate += own;
-        failed += own * seen.failing.get(&vip.name).copied().unwrap_or(0.0);
+/// The traffic of several VIPs, each up to `pace`.
+fn together(vips: &[Traffic], pace: f64) -> Traffic {
+    let followed = |vip: &Traffic| vip.flows_per_second.min(pace);
+    let flows_per_second: f64 = vips.iter().map(followed).sum();
+    let failed: f64 = vips.iter().map(|vip| followed(vip) * vip.failing).sum();
+    Traffic {
+        flows_per_second,
+        failing: if flows_per_second > 0.0 {
+            failed / flows_per_second
+        } else {
+            0.0
+        },
     }
-    let failing = if rate > 0.0 { failed / rate } else { 0.0 };
-    known.then_some(Traffic {
-        flows_per_second: rate,
-        failing,
-    })
 }
 
 impl fmt::Display for ProofLine {
@@ -154,7 +166,7 @@ mod tests {
         let margin = Plan::new(Vec::new(), Vec::new()).margin();
         let minutes = Duration::from_mins(10);
         let steps = [(100_000, minutes), (500_000, minutes), (900_000, minutes)];
-        let lines = expected(touched, &seen, margin, &steps);
+        let lines = expected(touched, &seen, margin, &steps, lb_common::pace::MOST);
         lines.iter().map(ToString::to_string).collect()
     }
 
@@ -166,6 +178,17 @@ mod tests {
         assert!(told[0].ends_with(" s at 96 flows/s"), "{told:?}");
         assert_eq!(told[1].replace(" b:", " a:"), told[0]);
         assert_eq!(told[2], "proof of c: not at this rate: 0.2 flows/s");
+    }
+
+    /// There are records for so many flows a second.
+    #[test]
+    fn a_proof_takes_no_less_time_where_flows_come_faster_than_they_are_followed() {
+        let at = |rate| {
+            let told = lines(&[vip("a", "web")], &[("a", rate)]).remove(0);
+            told.split(" at ").next().unwrap().to_owned()
+        };
+        assert_eq!(at(100_000.0), at(2_500.0));
+        assert_ne!(at(100.0), at(2_500.0));
     }
 
     #[test]

@@ -46,6 +46,10 @@ pub struct VipReport {
     pub flows: [u64; 2],
     /// Completed ones: control, new.
     pub completed: [u64; 2],
+    /// New flows that are followed, mature or not: control, new.
+    pub begun: [u64; 2],
+    /// New flows that are not: control, new.
+    pub passed_over: [u64; 2],
     /// The signal that is nearest to a proof: "S1".
     pub nearest: Option<&'static str>,
     /// Its ln E.

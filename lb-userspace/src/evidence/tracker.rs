@@ -172,6 +172,7 @@ impl VipTrack {
 /// What is counted when a flow begins, or has nothing to do with flows.
 fn at_once(counts: &mut VipCounts, then: &Evidence, now: &Evidence) -> bool {
     rise(&mut counts.flows, then.flows, now.flows)
+        | rise(&mut counts.passed_over, then.passed_over, now.passed_over)
         | rise(&mut counts.untracked, then.untracked, now.untracked)
         | rise(&mut counts.hard, then.hard, now.hard)
 }

@@ -21,7 +21,7 @@ use super::pins::Pins;
 use crate::sys::MappedArray;
 
 /// Every map of the object but the timer's, all frozen.
-pub const FROZEN: [&str; 36] = [
+pub const FROZEN: [&str; 37] = [
     "CONTROL",
     "POLICY",
     "HARD_EVENTS",
@@ -48,6 +48,7 @@ pub const FROZEN: [&str; 36] = [
     "VIP_COUNTS",
     "MEMBER_COUNTS",
     "TRACKS",
+    "PACES",
     "EVIDENCE",
     "MEMBER_EVIDENCE",
     "SAMPLES",

@@ -203,6 +203,7 @@ pub(super) fn load(node: &Node, pins: Option<&Pins>, age_shift: u32) -> Result<E
         ("TABLES", node.chunks),
         ("NEXT_HOPS", node.next_hops),
         ("VIP_NAMES", node.vips),
+        ("PACES", node.vips),
         ("VIPS_TAKEN", node.vips),
         ("POOL_NAMES", node.pools),
         ("MEMBER_NAMES", node.members),

@@ -26,7 +26,7 @@ fn judged(breaker: Breaker) -> TrialPut {
     TrialPut {
         breaker,
         within_ms: WITHIN_MS,
-        reserved: 0,
+        pace: 0,
     }
 }
 

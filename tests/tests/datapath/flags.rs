@@ -155,7 +155,7 @@ fn judged() -> TrialPut {
     TrialPut {
         breaker: Breaker::default(),
         within_ms: 300,
-        reserved: 0,
+        pace: 0,
     }
 }
 

@@ -20,6 +20,7 @@ mod gue;
 mod icmp;
 mod judged;
 mod links;
+mod paced;
 mod passed;
 mod purge;
 mod quic;

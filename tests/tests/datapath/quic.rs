@@ -231,7 +231,7 @@ fn followed() -> (Bench, Image, u8) {
     let put = TrialPut {
         breaker: Breaker::default(),
         within_ms: 2_000,
-        reserved: 0,
+        pace: 0,
     };
     let args = [u64::from(SHARE_ALL) - 1, 0x5eed, 60_000, 60_000, 2];
     let base = bench.active();

@@ -252,7 +252,7 @@ fn followed_flows_are_counted_alike_both_ways() {
     let put = TrialPut {
         breaker: Breaker::default(),
         within_ms: 2_000,
-        reserved: 0,
+        pace: 0,
     };
     let args = [u64::from(SHARE_ALL) / 2, 0x5eed, 60_000, 60_000, 2];
     let guard = &bench.kernel.guard;

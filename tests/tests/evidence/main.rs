@@ -13,6 +13,7 @@
 mod alarms;
 mod applied;
 mod broken;
+mod busy;
 mod carved;
 mod faults;
 mod figures;

@@ -100,11 +100,9 @@ impl Case {
         self
     }
 
-    /// At 1,000 new flows a second. A handshake counts as failed after 300 ms and not before, so
-    /// ten times as many flows are on their way into the fault by then.
+    /// At 1,000 new flows a second, which hurts no more: the first step meets 15 of them a second.
     pub fn busy(mut self) -> Self {
         self.rate = 1000;
-        self.bounds.hurt *= 10;
         self
     }
 

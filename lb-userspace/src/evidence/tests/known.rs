@@ -147,7 +147,7 @@ fn forecasts() {
             flows_per_second: rate,
             failing: 0.01,
         };
-        forecast(traffic, margin, &[(ppm, Duration::from_mins(10))])
+        forecast(margin, [((ppm, Duration::from_mins(10)), traffic)])
     };
     assert_eq!(at(100.0, 100_000).to_string(), "about 22 s");
     assert_eq!(at(10.0, 100_000).to_string(), "about 4 min");

@@ -98,17 +98,29 @@ impl Scene {
 
     /// Not a byte is left, not even behind the journal's end.
     pub fn fill(&self) {
-        if self.instance.agent().is_some() {
-            self.fill_last_page();
+        loop {
+            if self.instance.agent().is_some() {
+                self.fill_last_page();
+            }
+            let before = self.journal_length();
+            let mut left = fs::File::create(self.state().join("filler")).unwrap();
+            let block = [0u8; 512];
+            while std::io::Write::write_all(&mut left, &block).is_ok() {}
+            // A record that was written meanwhile may have got a page of its own, with room in it.
+            if self.journal_length() == before {
+                return;
+            }
+            self.make_room();
         }
-        let mut left = fs::File::create(self.state().join("filler")).unwrap();
-        let block = [0u8; 512];
-        while std::io::Write::write_all(&mut left, &block).is_ok() {}
+    }
+
+    fn journal_length(&self) -> u64 {
+        fs::metadata(self.journal()).unwrap().len()
     }
 
     /// Less of the journal's last page is left than the shortest record takes.
     pub fn fill_last_page(&self) {
-        let length = || fs::metadata(self.journal()).unwrap().len();
+        let length = || self.journal_length();
         loop {
             let before = length();
             self.instance.expect(&["freeze", "off"], 0).unwrap();

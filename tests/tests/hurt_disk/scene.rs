@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lb_tests::services;
 use lb_userspace::change::journal;
-use lb_userspace::lab::{Host, HttpLoop, HttpOptions, Instance, Lab, VIP_V4};
+use lb_userspace::lab::{Host, HttpLoop, HttpOptions, Instance, Lab, Outcome, Request, VIP_V4};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -73,7 +73,12 @@ impl Scene {
     pub fn forwards(&self) {
         let requests = self.requests.as_ref().unwrap();
         requests.wait(20, SOON).unwrap();
-        assert_eq!(requests.failed(), 0);
+        let failed = |request: &Request| match &request.outcome {
+            Outcome::Failed(why) => Some((why.clone(), request.latency)),
+            Outcome::Ok { .. } => None,
+        };
+        let failed: Vec<_> = requests.requests().iter().filter_map(failed).collect();
+        assert!(failed.is_empty(), "{failed:?}");
     }
 
     pub fn hosts(&self) -> Vec<&Host> {
